@@ -1,0 +1,1 @@
+//! Text or JSON to typed objects.

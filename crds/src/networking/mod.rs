@@ -1,0 +1,38 @@
+//! `networking.istio.io`: <https://istio.io/latest/docs/reference/config/networking/>. Field names are Istio's.
+
+mod destination_rule;
+mod gateway;
+mod service_entry;
+mod sidecar;
+mod virtual_service;
+
+pub use destination_rule::*;
+pub use gateway::*;
+pub use service_entry::*;
+pub use sidecar::*;
+pub use virtual_service::*;
+
+use serde::Deserialize;
+
+/// `Port` of Gateway servers, Sidecar listeners and ServiceEntries.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Port {
+    pub number: u32,
+    pub name: String,
+    pub protocol: String,
+    pub target_port: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
+#[serde(default)]
+pub struct PortSelector {
+    pub number: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Percent {
+    /// 0 to 100.
+    pub value: f64,
+}

@@ -1,0 +1,86 @@
+//! What every object has: a key and metadata; and the closed list of kinds that navarch reads.
+
+use crate::{kube, networking as n};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The kinds navarch reads. Cluster-scoped kinds have an empty namespace in their keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    ConfigMap,
+    Deployment,
+    DestinationRule,
+    EndpointSlice,
+    Gateway,
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    ServiceEntry,
+    Sidecar,
+    VirtualService,
+    WorkloadEntry,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub kind: Kind,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl ObjectKey {
+    pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.namespace {
+            "" => write!(f, "{:?} {}", self.kind, self.name),
+            namespace => write!(f, "{:?} {namespace}/{}", self.kind, self.name),
+        }
+    }
+}
+
+/// The part of `metadata` that decides anything. `resourceVersion` and managed fields are left out on purpose:
+/// a change of those alone is no change.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// RFC 3339; compares as text. Absent (empty) in files: then names decide what is older.
+    pub creation_timestamp: String,
+}
+
+/// An object of one kind: metadata and its decoded content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    pub key: ObjectKey,
+    pub meta: Meta,
+    pub spec: Spec,
+}
+
+/// The content of an object. Pods, EndpointSlices and ConfigMaps carry more than `spec`; see [`kube`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spec {
+    ConfigMap(kube::ConfigMap),
+    Deployment(Box<kube::Deployment>),
+    DestinationRule(Box<n::DestinationRule>),
+    EndpointSlice(kube::EndpointSlice),
+    Gateway(n::Gateway),
+    Namespace,
+    Node,
+    Pod(kube::Pod),
+    Service(kube::Service),
+    ServiceEntry(n::ServiceEntry),
+    Sidecar(Box<n::Sidecar>),
+    VirtualService(n::VirtualService),
+    WorkloadEntry(n::WorkloadEntry),
+}

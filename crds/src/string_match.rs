@@ -1,0 +1,35 @@
+//! Istio's `StringMatch`: exactly one of exact, prefix and regex; none of them means "present".
+
+use serde::{Deserialize, Deserializer, de};
+
+/// How a string is compared. `Present` is an empty `{}`, which Istio reads as "the header exists".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StringMatch {
+    Exact(String),
+    Prefix(String),
+    /// RE2 syntax, matched against the whole value.
+    Regex(String),
+    Present,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Fields {
+    exact: Option<String>,
+    prefix: Option<String>,
+    regex: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for StringMatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = Fields::deserialize(deserializer)?;
+        match (fields.exact, fields.prefix, fields.regex) {
+            (Some(value), None, None) => Ok(Self::Exact(value)),
+            (None, Some(value), None) => Ok(Self::Prefix(value)),
+            (None, None, Some(value)) => Ok(Self::Regex(value)),
+            (None, None, None) => Ok(Self::Present),
+            _ => Err(de::Error::custom("only one of exact, prefix and regex may be set")),
+        }
+    }
+}
