@@ -9,8 +9,10 @@ pub mod mesh_config;
 pub mod networking;
 pub mod object;
 pub mod problem;
+pub mod re2;
 pub mod string_match;
 pub mod validate;
+pub mod yaml;
 
 pub use duration::Duration;
 pub use object::{Kind, Meta, Object, ObjectKey, Spec};

@@ -22,6 +22,41 @@ pub enum Kind {
     Sidecar,
     VirtualService,
     WorkloadEntry,
+    /// A kind that navarch does not read. No [`Object`] ever has it: it occurs only in the key of a `Problem`.
+    Unread(&'static str),
+}
+
+impl Kind {
+    /// The kind as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Deployment => "Deployment",
+            Self::DestinationRule => "DestinationRule",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Gateway => "Gateway",
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::ServiceEntry => "ServiceEntry",
+            Self::Sidecar => "Sidecar",
+            Self::VirtualService => "VirtualService",
+            Self::WorkloadEntry => "WorkloadEntry",
+            Self::Unread(name) => name,
+        }
+    }
+
+    /// Whether objects of this kind live outside any namespace.
+    pub fn is_cluster_scoped(self) -> bool {
+        matches!(self, Self::Namespace | Self::Node | Self::Unread("GatewayClass"))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,8 +75,8 @@ impl ObjectKey {
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.namespace {
-            "" => write!(f, "{:?} {}", self.kind, self.name),
-            namespace => write!(f, "{:?} {namespace}/{}", self.kind, self.name),
+            "" => write!(f, "{} {}", self.kind, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind, self.name),
         }
     }
 }
