@@ -1,0 +1,8 @@
+//! The control plane as one program: `navarch up` (a mesh on a laptop) and `navarch translate` (the same, offline).
+//!
+//! This crate is wiring: it owns tokio, processes, sockets and the terminal, and hands facts to the pure crates.
+//! What Envoy gets is decided in `model`, `translate` and `world`; how it travels in `xds`.
+
+pub mod client;
+pub mod envoy;
+pub mod up;

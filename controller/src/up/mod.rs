@@ -1,0 +1,3 @@
+//! `navarch up`: the whole mesh on a laptop, from a folder of kubectl YAML.
+
+pub mod service;
