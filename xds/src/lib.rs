@@ -1,1 +1,24 @@
+//! The transport protocol between a control plane and Envoy: xDS over one aggregated stream.
+//!
+//! Knows Envoy's messages and envelope, and nothing of Istio or Kubernetes: what is in a resource is
+//! somebody else's decision. The parts, from the pure to the connected:
+//!
+//! * [`envoy`]: the v3 messages under short names; [`canonical`]: equal messages become equal bytes;
+//!   [`json`] and [`yaml`]: the same messages for people; [`validate`]: Envoy's own field rules.
+//! * [`Resource`], [`Layer`], [`View`], [`Hub`]: what every proxy should have, shared between proxies.
+//! * [`Stream`]: one proxy's session as a plain struct: requests and snapshots in, responses out.
+//! * [`server`] and [`client`]: gRPC around it.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod envoy;
+mod hub;
+mod node;
+mod resource;
+mod snapshot;
+mod type_url;
+
+pub use hub::Hub;
+pub use node::{Node, NodeError};
+pub use resource::{Body, Piece, Pieces, Resource, Version};
+pub use snapshot::{ConnectionId, Layer, Layers, SetName, Snapshot, Update, View};
+pub use type_url::TypeUrl;
