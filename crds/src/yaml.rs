@@ -44,8 +44,8 @@ impl fmt::Display for Error {
 #[derive(Clone, Debug, PartialEq)]
 enum Marks {
     Scalar(usize),
-    List(usize, Vec<Marks>),
-    Map(usize, Vec<(String, Marks)>),
+    List(usize, Vec<Self>),
+    Map(usize, Vec<(String, Self)>),
 }
 
 impl Content {
