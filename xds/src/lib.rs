@@ -10,13 +10,19 @@
 //! * [`server`] and [`client`]: gRPC around it.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod canonical;
+mod descriptor;
 pub mod envoy;
 mod hub;
+pub mod json;
 mod node;
 mod resource;
 mod snapshot;
 mod type_url;
+mod wire;
+pub mod yaml;
 
+pub use descriptor::descriptors;
 pub use hub::Hub;
 pub use node::{Node, NodeError};
 pub use resource::{Body, Piece, Pieces, Resource, Version};

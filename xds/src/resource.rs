@@ -1,6 +1,6 @@
 //! A resource: a name, a version that is a hash of its content, and bytes that all streams share.
 
-use crate::{TypeUrl, envoy};
+use crate::{TypeUrl, canonical, envoy};
 use bytes::{BufMut, Bytes};
 use prost::{Message, Name, encoding};
 use std::{fmt, str::FromStr, sync::Arc};
@@ -87,7 +87,7 @@ impl Eq for Resource {}
 
 impl Resource {
     pub fn whole<M: Message + Name>(name: impl Into<Arc<str>>, message: &M) -> Self {
-        let bytes = message.encode_to_vec();
+        let bytes = canonical::encode(message);
         let url = M::type_url();
         Self::with_url(name.into(), &url, bytes)
     }
@@ -251,7 +251,7 @@ pub struct Pieces {
 impl Piece {
     /// A message as an element of the repeated field with this number.
     pub fn field<M: Message + Name>(tag: u32, message: &M) -> Arc<Self> {
-        let bytes = message.encode_to_vec();
+        let bytes = canonical::encode(message);
         let mut out = Vec::with_capacity(field_length(tag, bytes.len()));
         field(tag, bytes.len(), &mut out);
         out.extend_from_slice(&bytes);
