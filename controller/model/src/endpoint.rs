@@ -1,0 +1,332 @@
+//! Where a service runs: addresses with the labels, locality and health that policy looks at.
+
+use crate::{Labels, Namespace, Resolution, Service};
+use crds::{Meta, kube, networking as n};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Of one service: endpoints by service port name. Sorted, so that equal sets compare equal.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Endpoints {
+    pub by_port: BTreeMap<Arc<str>, Vec<Endpoint>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    pub address: Address,
+    /// 0 for Unix sockets.
+    pub port: u16,
+    pub labels: Labels,
+    pub locality: Arc<Locality>,
+    /// At least 1.
+    pub weight: u32,
+    pub health: Health,
+    pub node: Option<Arc<str>>,
+    pub workload: Option<Arc<Workload>>,
+    pub service_account: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    Ip(IpAddr),
+    /// Resolved by Envoy (DNS resolutions only).
+    Name(Arc<str>),
+    /// An absolute path, or `@name` for an abstract socket.
+    Unix(Arc<str>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    Healthy,
+    Unhealthy,
+    Draining,
+}
+
+/// `istio.workload` endpoint metadata.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Workload {
+    pub name: Arc<str>,
+    pub namespace: Namespace,
+    pub canonical_name: Arc<str>,
+    pub canonical_revision: Arc<str>,
+    pub kube_cluster: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Locality {
+    pub region: String,
+    pub zone: String,
+    pub subzone: String,
+}
+
+impl Locality {
+    /// `region/zone/subzone`, later parts optional.
+    pub fn parse(text: &str) -> Self {
+        let mut parts = text.splitn(3, '/').map(String::from);
+        let mut next = || parts.next().unwrap_or_default();
+        Self { region: next(), zone: next(), subzone: next() }
+    }
+}
+
+impl fmt::Display for Locality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.region)?;
+        for (part, rest) in [(&self.zone, !self.zone.is_empty() || !self.subzone.is_empty()), (&self.subzone, !self.subzone.is_empty())] {
+            if rest {
+                write!(f, "/{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pod, as far as its endpoints need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    pub labels: Labels,
+    pub locality: Arc<Locality>,
+    pub node: Option<Arc<str>>,
+    pub workload: Arc<Workload>,
+    pub service_account: Option<Arc<str>>,
+    pub ips: Vec<IpAddr>,
+}
+
+/// The cluster id of a single-cluster mesh.
+pub const KUBE_CLUSTER: &str = "Kubernetes";
+
+impl PodFacts {
+    /// `node` is the locality of the node the pod runs on; the pod's label `istio-locality` wins.
+    pub fn new(meta: &Meta, pod: &kube::Pod, node: Option<&Arc<Locality>>) -> Self {
+        let labels: Labels = Arc::new(meta.labels.clone());
+        let own = labels.get("topology.istio.io/locality").or_else(|| labels.get("istio-locality"));
+        let locality = own.map(|text| Arc::new(Locality::parse(&text.replace('.', "/"))));
+        let account = &pod.spec.service_account_name;
+        let text = |text: &str| Some(text).filter(|it| !it.is_empty()).map(Arc::from);
+        let statuses = pod.status.pod_ips.iter().map(|it| &it.ip).chain([&pod.status.pod_ip]);
+        let mut ips: Vec<IpAddr> = statuses.filter_map(|ip| ip.parse().ok()).collect();
+        ips.dedup();
+        Self {
+            locality: locality.or_else(|| node.cloned()).unwrap_or_default(),
+            node: text(&pod.spec.node_name),
+            workload: Arc::new(Workload::new(&workload_name(meta), &meta.namespace, &labels)),
+            service_account: text(account),
+            ips,
+            labels,
+        }
+    }
+}
+
+impl Workload {
+    /// Canonical name and revision as Istio derives them from labels
+    /// (<https://istio.io/latest/docs/ops/deployment/application-requirements/>).
+    pub fn new(name: &str, namespace: &Namespace, labels: &BTreeMap<String, String>) -> Self {
+        let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).map(|it| Arc::from(it.as_str()));
+        let names = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+        let revisions = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+        Self {
+            name: name.into(),
+            namespace: namespace.clone(),
+            canonical_name: first(&names).unwrap_or_else(|| name.into()),
+            canonical_revision: first(&revisions).unwrap_or_else(|| "latest".into()),
+            kube_cluster: KUBE_CLUSTER.into(),
+        }
+    }
+}
+
+/// A Deployment's pods are named `DEPLOYMENT-HASH-SUFFIX`, and carry the hash in a label.
+fn workload_name(meta: &Meta) -> String {
+    let hash = meta.labels.get("pod-template-hash");
+    let deployment = hash.and_then(|hash| meta.name.rsplit_once(&format!("-{hash}-")).map(|(name, _)| name.to_owned()));
+    deployment.unwrap_or_else(|| meta.name.to_string())
+}
+
+/// Locality of a Node (`topology.kubernetes.io/*`, `topology.istio.io/subzone`).
+pub fn node_locality(meta: &Meta) -> Locality {
+    let label = |key: &str| meta.labels.get(key).cloned().unwrap_or_default();
+    Locality {
+        region: label("topology.kubernetes.io/region"),
+        zone: label("topology.kubernetes.io/zone"),
+        subzone: label("topology.istio.io/subzone"),
+    }
+}
+
+/// Endpoints of a Kubernetes Service from its slices. `pod` finds the pod that an endpoint refers to.
+pub fn from_slices<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a kube::EndpointSlice>,
+    mut pod: impl FnMut(&kube::TargetRef) -> Option<PodFacts>,
+) -> Endpoints {
+    let mut endpoints = Endpoints::default();
+    for slice in slices.filter(|slice| slice.address_type != "FQDN") {
+        for endpoint in &slice.endpoints {
+            let Some(health) = health(&endpoint.conditions, service.publish_not_ready) else { continue };
+            let facts = endpoint.target_ref.as_ref().filter(|it| it.kind == "Pod").and_then(&mut pod);
+            for address in endpoint.addresses.iter().filter_map(|it| it.parse().ok()) {
+                for port in &slice.ports {
+                    let (Some(number), name) = (port.port, port.name.as_deref().unwrap_or_default()) else { continue };
+                    let made = slice_endpoint(address, number, health, endpoint, facts.as_ref());
+                    endpoints.add(name, made);
+                }
+            }
+        }
+    }
+    endpoints.sort();
+    endpoints
+}
+
+/// Kubernetes: absent `ready` and `serving` are true. Not ready and not published: left out.
+fn health(conditions: &kube::Conditions, publish_not_ready: bool) -> Option<Health> {
+    let ready = conditions.ready.unwrap_or(true);
+    match (ready, conditions.terminating.unwrap_or(false) && conditions.serving.unwrap_or(true)) {
+        (true, _) => Some(Health::Healthy),
+        (false, true) if publish_not_ready => Some(Health::Draining),
+        (false, _) => publish_not_ready.then_some(Health::Unhealthy),
+    }
+}
+
+fn slice_endpoint(
+    address: IpAddr,
+    port: u16,
+    health: Health,
+    endpoint: &kube::SliceEndpoint,
+    pod: Option<&PodFacts>,
+) -> Endpoint {
+    let zone = || Locality { zone: endpoint.zone.clone().unwrap_or_default(), ..Locality::default() };
+    Endpoint {
+        address: Address::Ip(address),
+        port,
+        labels: pod.map_or_else(Labels::default, |it| it.labels.clone()),
+        locality: pod.map_or_else(|| Arc::new(zone()), |it| it.locality.clone()),
+        weight: 1,
+        health,
+        node: endpoint.node_name.as_deref().map(Arc::from).or_else(|| pod.and_then(|it| it.node.clone())),
+        workload: pod.map(|it| it.workload.clone()),
+        service_account: pod.and_then(|it| it.service_account.clone()),
+    }
+}
+
+/// An endpoint of each port for a WorkloadEntry. Address priority for the port: Unix socket, then
+/// `ports[name]`, then the service port's `targetPort`, then its number (`istio.md` 1.4).
+pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &n::WorkloadEntry, meta: Option<&Meta>) {
+    let mut labels = entry.labels.clone();
+    labels.extend(meta.map(|it| it.labels.clone()).unwrap_or_default());
+    let labels = Arc::new(labels);
+    let locality = match entry.locality.is_empty() {
+        false => Locality::parse(&entry.locality),
+        true => labels.get("istio-locality").map(|it| Locality::parse(&it.replace('.', "/"))).unwrap_or_default(),
+    };
+    let locality = Arc::new(locality);
+    let name = meta.map_or(service.object.name.clone(), |it| it.name.clone());
+    let workload = Arc::new(Workload::new(&name, &service.key.namespace, &labels));
+    for port in &service.ports {
+        let (address, number) = match entry.address.strip_prefix("unix://") {
+            Some(path) => (Address::Unix(path.into()), 0),
+            None => {
+                let own = entry.ports.get(&*port.name).and_then(|it| u16::try_from(*it).ok());
+                let number = own.or(port.target_port).unwrap_or(port.number);
+                (entry.address.parse().map_or_else(|_| Address::Name(entry.address.as_str().into()), Address::Ip), number)
+            }
+        };
+        // Envoy finds only DNS clusters' endpoints by name.
+        if matches!(address, Address::Name(_)) && service.resolution == Resolution::Endpoints {
+            continue;
+        }
+        let endpoint = Endpoint {
+            address,
+            port: number,
+            labels: labels.clone(),
+            locality: locality.clone(),
+            weight: entry.weight.max(1),
+            health: Health::Healthy,
+            node: None,
+            workload: Some(workload.clone()),
+            service_account: Some(entry.service_account.as_str()).filter(|it| !it.is_empty()).map(Arc::from),
+        };
+        endpoints.add(&port.name, endpoint);
+    }
+}
+
+/// A pod that a ServiceEntry's `workloadSelector` selects.
+pub fn add_pod(endpoints: &mut Endpoints, service: &Service, pod: &PodFacts) {
+    for port in &service.ports {
+        for ip in pod.ips.iter().take(1) {
+            let endpoint = Endpoint {
+                address: Address::Ip(*ip),
+                port: port.target_port.unwrap_or(port.number),
+                labels: pod.labels.clone(),
+                locality: pod.locality.clone(),
+                weight: 1,
+                health: Health::Healthy,
+                node: pod.node.clone(),
+                workload: Some(pod.workload.clone()),
+                service_account: pod.service_account.clone(),
+            };
+            endpoints.add(&port.name, endpoint);
+        }
+    }
+}
+
+/// A DNS service without endpoints is found under its own name.
+pub fn add_own_host(endpoints: &mut Endpoints, service: &Service) {
+    let entry = n::WorkloadEntry { address: service.key.host.to_string(), ..Default::default() };
+    add_workload_entry(endpoints, service, &entry, None);
+}
+
+impl Endpoints {
+    fn add(&mut self, port_name: &str, endpoint: Endpoint) {
+        match self.by_port.get_mut(port_name) {
+            Some(list) => list.push(endpoint),
+            None => _ = self.by_port.insert(port_name.into(), vec![endpoint]),
+        }
+    }
+
+    /// By address and port; the same address twice counts once (Kubernetes may repeat it across slices).
+    pub fn sort(&mut self) {
+        for list in self.by_port.values_mut() {
+            list.sort_by(|a, b| (&a.address, a.port).cmp(&(&b.address, b.port)));
+            list.dedup_by(|a, b| (&a.address, a.port) == (&b.address, b.port));
+        }
+    }
+
+    pub fn of(&self, port: &crate::ServicePort) -> &[Endpoint] {
+        self.by_port.get(&port.name).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locality_text_goes_both_ways() {
+        for text in ["", "r", "r/z", "r/z/s"] {
+            assert_eq!(Locality::parse(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn workload_names_lose_the_template_hash() {
+        let labels = [("pod-template-hash", "5d9"), ("app", "reviews"), ("version", "v1")];
+        let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let meta = Meta { name: "reviews-v1-5d9-xk2p".into(), namespace: "n".into(), labels, ..Meta::default() };
+        let pod = PodFacts::new(&meta, &kube::Pod::default(), None);
+        assert_eq!(&*pod.workload.name, "reviews-v1");
+        assert_eq!((&*pod.workload.canonical_name, &*pod.workload.canonical_revision), ("reviews", "v1"));
+    }
+
+    #[test]
+    fn readiness_decides_health_only_where_unready_is_published() {
+        let conditions = |ready, serving, terminating| kube::Conditions { ready, serving, terminating };
+        for (conditions, published, expected) in [
+            (conditions(None, None, None), false, Some(Health::Healthy)),
+            (conditions(Some(false), None, None), false, None),
+            (conditions(Some(false), None, None), true, Some(Health::Unhealthy)),
+            (conditions(Some(false), Some(true), Some(true)), true, Some(Health::Draining)),
+            (conditions(Some(false), Some(true), Some(true)), false, None),
+        ] {
+            assert_eq!(health(&conditions, published), expected, "{conditions:?} {published}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A connected Envoy, as its `Node` describes it (`istio.md` 2.9).
+
+use crate::{Labels, Locality, Namespace};
+use crds::mesh_config::InterceptionMode;
+use serde_json::Value;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProxyKind {
+    Sidecar,
+    /// A gateway: `router` in node ids.
+    Router,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    pub kind: ProxyKind,
+    /// Pod name.
+    pub name: Arc<str>,
+    pub namespace: Namespace,
+    /// First is the one that binds and matches; never empty.
+    pub ips: Vec<IpAddr>,
+    pub labels: Labels,
+    pub interception: InterceptionMode,
+    /// `HTTP_PROXY_PORT` of the metadata; overrides MeshConfig's `proxyHttpPort`.
+    pub http_proxy_port: Option<u16>,
+    pub locality: Arc<Locality>,
+    pub node: Option<Arc<str>>,
+}
+
+impl Proxy {
+    /// Reads `TYPE~IP~POD.NAMESPACE~DOMAIN` and the metadata that Istio's bootstrap sends.
+    /// The error is one sentence for the client whose node it is.
+    pub fn parse(id: &str, metadata: &Value, locality: Locality) -> Result<Self, String> {
+        let parts: Vec<&str> = id.split('~').collect();
+        let [kind, ip, pod, domain] = parts[..] else {
+            return Err(format!("node id {id:?} is not TYPE~IP~POD.NAMESPACE~DOMAIN"));
+        };
+        let kind = match kind {
+            "sidecar" => ProxyKind::Sidecar,
+            "router" => ProxyKind::Router,
+            other => return Err(format!("node id {id:?}: proxy type {other:?} is not served (sidecar and router are)")),
+        };
+        let text = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|it| !it.is_empty());
+        let listed = metadata.get("INSTANCE_IPS").map(instance_ips).unwrap_or_default();
+        let own = || ip.parse().into_iter().collect::<Vec<IpAddr>>();
+        let ips = if listed.is_empty() { own() } else { listed };
+        if ips.is_empty() {
+            return Err(format!("node id {id:?} has no IP address, nor has its metadata INSTANCE_IPS"));
+        }
+        let (name, pod_namespace) = pod.rsplit_once('.').unwrap_or((pod, ""));
+        let namespace = text("NAMESPACE").or(Some(pod_namespace).filter(|it| !it.is_empty()));
+        let namespace = namespace.or_else(|| domain.split('.').next()).unwrap_or("default");
+        let labels = metadata.get("LABELS").and_then(Value::as_object);
+        let labels = labels.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())));
+        Ok(Self {
+            kind,
+            name: name.into(),
+            namespace: namespace.into(),
+            ips,
+            labels: Arc::new(labels.collect()),
+            interception: match text("INTERCEPTION_MODE") {
+                Some("NONE") => InterceptionMode::None,
+                Some("TPROXY") => InterceptionMode::Tproxy,
+                _ => InterceptionMode::Redirect,
+            },
+            http_proxy_port: text("HTTP_PROXY_PORT").and_then(|it| it.parse().ok()).filter(|it| *it != 0),
+            locality: Arc::new(locality),
+            node: text("NODE_NAME").map(Arc::from),
+        })
+    }
+}
+
+/// A list of strings, or the comma-separated text that older agents send.
+fn instance_ips(value: &Value) -> Vec<IpAddr> {
+    match value {
+        Value::Array(list) => list.iter().filter_map(|it| it.as_str()?.parse().ok()).collect(),
+        Value::String(text) => text.split(',').filter_map(|it| it.trim().parse().ok()).collect(),
+        _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_is_read_as_istio_writes_it() {
+        let metadata = json!({
+            "NAMESPACE": "books", "INSTANCE_IPS": "10.0.0.7,fd00::7", "LABELS": {"app": "reviews"},
+            "INTERCEPTION_MODE": "NONE", "HTTP_PROXY_PORT": "15002", "NODE_NAME": "n1",
+        });
+        let id = "sidecar~10.0.0.7~reviews-v1.books~books.svc.cluster.local";
+        let proxy = Proxy::parse(id, &metadata, Locality::default()).unwrap();
+        assert_eq!((&*proxy.name, &*proxy.namespace, proxy.ips.len()), ("reviews-v1", "books", 2));
+        assert_eq!((proxy.interception, proxy.http_proxy_port), (InterceptionMode::None, Some(15002)));
+        assert_eq!(proxy.labels.get("app").map(String::as_str), Some("reviews"));
+    }
+
+    #[test]
+    fn the_id_alone_is_enough_and_a_broken_one_is_explained() {
+        let proxy = Proxy::parse("router~10.0.0.1~gw.istio-system~x", &Value::Null, Locality::default()).unwrap();
+        assert_eq!((proxy.kind, &*proxy.namespace), (ProxyKind::Router, "istio-system"));
+        for (id, part) in [("a~b", "TYPE~IP"), ("sidecar~x~a.b~c", "no IP"), ("ztunnel~1.2.3.4~a.b~c", "ztunnel")] {
+            let error = Proxy::parse(id, &Value::Null, Locality::default()).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The one door in: batches of objects and proxies, sorted into input tables.
+
+use crds::{Kind, Meta, Object, ObjectKey, Spec, kube, networking as n};
+use model::Proxy;
+use xds::ConnectionId;
+
+/// What changed, in any order; `None` removes.
+#[derive(Default, Debug)]
+pub struct Batch {
+    pub objects: Vec<(ObjectKey, Option<Object>)>,
+    pub proxies: Vec<(ConnectionId, Option<Proxy>)>,
+}
+
+/// An object as a table keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored<T> {
+    pub meta: Meta,
+    pub spec: T,
+}
+
+pub(crate) type Rows<T> = Vec<(ObjectKey, Option<Stored<T>>)>;
+
+/// A batch by kind. Kinds that decide nothing in the mesh (Deployments, Namespaces) are dropped here.
+#[derive(Default)]
+pub(crate) struct Sorted {
+    pub(crate) config_maps: Rows<kube::ConfigMap>,
+    pub(crate) destination_rules: Rows<n::DestinationRule>,
+    pub(crate) gateways: Rows<n::Gateway>,
+    pub(crate) nodes: Rows<()>,
+    pub(crate) pods: Rows<kube::Pod>,
+    pub(crate) service_entries: Rows<n::ServiceEntry>,
+    pub(crate) services: Rows<kube::Service>,
+    pub(crate) sidecars: Rows<n::Sidecar>,
+    pub(crate) slices: Rows<kube::EndpointSlice>,
+    pub(crate) virtual_services: Rows<n::VirtualService>,
+    pub(crate) workload_entries: Rows<n::WorkloadEntry>,
+}
+
+impl Sorted {
+    pub(crate) fn new(objects: Vec<(ObjectKey, Option<Object>)>) -> Self {
+        let mut sorted = Self::default();
+        for (key, object) in objects {
+            match object {
+                Some(object) => sorted.add(key, object),
+                None => sorted.remove(key),
+            }
+        }
+        sorted
+    }
+
+    fn add(&mut self, key: ObjectKey, Object { meta, spec, .. }: Object) {
+        fn put<T>(rows: &mut Rows<T>, key: ObjectKey, meta: Meta, spec: T) {
+            rows.push((key, Some(Stored { meta, spec })));
+        }
+        match spec {
+            Spec::ConfigMap(spec) => put(&mut self.config_maps, key, meta, spec),
+            Spec::DestinationRule(spec) => put(&mut self.destination_rules, key, meta, *spec),
+            Spec::EndpointSlice(spec) => put(&mut self.slices, key, meta, spec),
+            Spec::Gateway(spec) => put(&mut self.gateways, key, meta, spec),
+            Spec::Node => put(&mut self.nodes, key, meta, ()),
+            Spec::Pod(spec) => put(&mut self.pods, key, meta, spec),
+            Spec::Service(spec) => put(&mut self.services, key, meta, spec),
+            Spec::ServiceEntry(spec) => put(&mut self.service_entries, key, meta, spec),
+            Spec::Sidecar(spec) => put(&mut self.sidecars, key, meta, *spec),
+            Spec::VirtualService(spec) => put(&mut self.virtual_services, key, meta, spec),
+            Spec::WorkloadEntry(spec) => put(&mut self.workload_entries, key, meta, spec),
+            Spec::Deployment(_) | Spec::Namespace => {}
+        }
+    }
+
+    fn remove(&mut self, key: ObjectKey) {
+        match key.kind {
+            Kind::ConfigMap => self.config_maps.push((key, None)),
+            Kind::DestinationRule => self.destination_rules.push((key, None)),
+            Kind::EndpointSlice => self.slices.push((key, None)),
+            Kind::Gateway => self.gateways.push((key, None)),
+            Kind::Node => self.nodes.push((key, None)),
+            Kind::Pod => self.pods.push((key, None)),
+            Kind::Service => self.services.push((key, None)),
+            Kind::ServiceEntry => self.service_entries.push((key, None)),
+            Kind::Sidecar => self.sidecars.push((key, None)),
+            Kind::VirtualService => self.virtual_services.push((key, None)),
+            Kind::WorkloadEntry => self.workload_entries.push((key, None)),
+            Kind::Deployment | Kind::Namespace => {}
+        }
+    }
+}
