@@ -1,0 +1,154 @@
+//! A cluster's endpoints, as the snapshot tells them. Which one is picked is load balancing and not decided here.
+
+use std::net::SocketAddr;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
+use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, address, socket_address};
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints};
+
+use super::Walk;
+use super::call::Request;
+use super::outcome::{Discovery, Endpoint, Outcome, Stop, unsupported};
+
+/// What `use_http_header` reads unless another name is set.
+const ORIGINAL_DST_HEADER: &str = "x-envoy-original-dst-host";
+
+pub(super) struct Found {
+    pub(super) discovery: Discovery,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Whether `metadata_match` narrows the endpoints.
+    pub(super) subsets: bool,
+}
+
+pub(super) fn find(
+    walk: &mut Walk<'_>,
+    name: &str,
+    request: Option<&Request>,
+    local: SocketAddr,
+) -> Result<Found, Stop> {
+    let Some(cluster) = walk.config.clusters.get(name) else {
+        walk.trace.note(format!("cluster {name:?} does not exist"));
+        return Err(Outcome::NoCluster(name.to_owned()).into());
+    };
+    let subsets = cluster.lb_subset_config.as_ref().is_some_and(|subsets| !subsets.subset_selectors.is_empty());
+    let kind = match &cluster.cluster_discovery_type {
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            let discovery = Discovery::Custom(custom.name.clone());
+            return Ok(Found { discovery, endpoints: Vec::new(), subsets });
+        }
+        Some(ClusterDiscoveryType::Type(kind)) => {
+            DiscoveryType::try_from(*kind).map_err(|_| unsupported(format!("cluster[{name}].type")))?
+        }
+        None => DiscoveryType::Static,
+    };
+    let (discovery, assignment) = match kind {
+        DiscoveryType::Static => (Discovery::Static, cluster.load_assignment.as_ref()),
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => (Discovery::Dns, cluster.load_assignment.as_ref()),
+        DiscoveryType::Eds => {
+            let assignment = walk.config.endpoints.get(eds_name(cluster));
+            (if assignment.is_some() { Discovery::Eds } else { Discovery::EdsMissing }, assignment)
+        }
+        DiscoveryType::OriginalDst => {
+            let address = original_destination(cluster, request, local)?;
+            let endpoints = vec![Endpoint::original_destination(address)];
+            return Ok(Found { discovery: Discovery::OriginalDestination, endpoints, subsets });
+        }
+    };
+    let endpoints = assignment.map(endpoints).transpose()?.unwrap_or_default();
+    Ok(Found { discovery, endpoints, subsets })
+}
+
+fn eds_name(cluster: &Cluster) -> &str {
+    match &cluster.eds_cluster_config {
+        Some(eds) if !eds.service_name.is_empty() => &eds.service_name,
+        _ => &cluster.name,
+    }
+}
+
+/// The restored destination, or what a header or the port override say instead.
+fn original_destination(cluster: &Cluster, request: Option<&Request>, local: SocketAddr) -> Result<SocketAddr, Stop> {
+    let Some(LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config else { return Ok(local) };
+    if config.metadata_key.is_some() {
+        return Err(unsupported(format!("cluster[{}].original_dst_lb_config.metadata_key", cluster.name)));
+    }
+    let header = match config.http_header_name.as_str() {
+        "" => ORIGINAL_DST_HEADER,
+        name => name,
+    };
+    let named = request
+        .filter(|_| config.use_http_header)
+        .and_then(|request| request.first(header))
+        // An unusable header counts for nothing.
+        .and_then(|value| value.parse().ok());
+    let mut address = named.unwrap_or(local);
+    if let Some(port) = &config.upstream_port_override
+        && let Ok(port) = u16::try_from(port.value)
+    {
+        address.set_port(port);
+    }
+    Ok(address)
+}
+
+fn endpoints(assignment: &ClusterLoadAssignment) -> Result<Vec<Endpoint>, Stop> {
+    let mut found = Vec::new();
+    for locality in &assignment.endpoints {
+        if locality.lb_config.is_some() {
+            return Err(unsupported(format!("endpoints[{}].lb_config", assignment.cluster_name)));
+        }
+        found.extend(locality.lb_endpoints.iter().map(|endpoint| (locality, endpoint)));
+    }
+    found.into_iter().map(|(locality, endpoint)| one(assignment, locality, endpoint)).collect()
+}
+
+fn one(
+    assignment: &ClusterLoadAssignment,
+    locality: &LocalityLbEndpoints,
+    endpoint: &LbEndpoint,
+) -> Result<Endpoint, Stop> {
+    let target = match &endpoint.host_identifier {
+        Some(HostIdentifier::Endpoint(target)) => target,
+        Some(HostIdentifier::EndpointName(name)) => assignment
+            .named_endpoints
+            .get(name)
+            .ok_or_else(|| unsupported(format!("endpoints[{}].named_endpoints[{name}]", assignment.cluster_name)))?,
+        None => return Err(unsupported(format!("endpoints[{}]: no host", assignment.cluster_name))),
+    };
+    let place = locality.locality.as_ref().map(|place| format!("{}/{}/{}", place.region, place.zone, place.sub_zone));
+    Ok(Endpoint {
+        address: target.address.as_ref().map(address).unwrap_or_default(),
+        hostname: target.hostname.clone(),
+        weight: endpoint.load_balancing_weight.map_or(1, |weight| weight.value),
+        priority: locality.priority,
+        health: HealthStatus::try_from(endpoint.health_status).unwrap_or_default(),
+        locality: place.filter(|place| place != "//").unwrap_or_default(),
+        locality_weight: locality.load_balancing_weight.map(|weight| weight.value),
+    })
+}
+
+fn address(address: &Address) -> String {
+    match &address.address {
+        Some(address::Address::SocketAddress(socket)) => {
+            let port = match &socket.port_specifier {
+                Some(socket_address::PortSpecifier::PortValue(port)) => port.to_string(),
+                Some(socket_address::PortSpecifier::NamedPort(name)) => name.clone(),
+                None => String::new(),
+            };
+            // As SocketAddr writes it.
+            if socket.address.contains(':') {
+                format!("[{}]:{port}", socket.address)
+            } else {
+                format!("{}:{port}", socket.address)
+            }
+        }
+        Some(address::Address::Pipe(pipe)) => pipe.path.clone(),
+        Some(address::Address::EnvoyInternalAddress(internal)) => match &internal.address_name_specifier {
+            Some(envoy_types::pb::envoy::config::core::v3::envoy_internal_address::AddressNameSpecifier::ServerListenerName(
+                name,
+            )) => format!("internal:{name}"),
+            None => String::new(),
+        },
+        None => String::new(),
+    }
+}
