@@ -23,6 +23,13 @@ use super::outcome::{Outcome, Stop, rejected, unsupported};
 use super::path::{self, EscapedSlashes};
 use super::{Walk, action, decode, message_name, route as routes, virtual_host};
 
+/// Istio's filters of Envoy's contrib build: telemetry, and the ALPN of upstream connections.
+const ISTIO_FILTERS: [&str; 3] = [
+    "io.istio.http.peer_metadata.Config",
+    "stats.PluginConfig",
+    "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+];
+
 /// A request as routing sees it.
 #[derive(Debug)]
 pub(super) struct Arrived {
@@ -225,7 +232,11 @@ fn route_configuration(
 fn pass_filter(walk: &mut Walk<'_>, filter: &HttpFilter, path: &str) -> Result<(), Stop> {
     let path = format!("{path}.http_filters[{}]", filter.name);
     let Some(http_filter::ConfigType::TypedConfig(any)) = &filter.config_type else { return Err(unsupported(path)) };
-    let kind = message_name(any).strip_prefix("envoy.extensions.filters.http.").unwrap_or_default();
+    let name = message_name(any);
+    if ISTIO_FILTERS.contains(&name) {
+        return Ok(());
+    }
+    let kind = name.strip_prefix("envoy.extensions.filters.http.").unwrap_or_default();
     match kind.split('.').next().unwrap_or_default() {
         // They look, measure or encode, and leave the route alone.
         "router"

@@ -42,6 +42,8 @@ pub use trace::Step;
 use outcome::{Stop, rejected};
 
 /// What one proxy has been given. Maps are keyed by resource name; `endpoints` by EDS service name.
+///
+/// Virtual hosts that travel by VHDS belong into the `virtual_hosts` of their route configuration here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     pub listeners: Vec<Listener>,

@@ -37,7 +37,8 @@ pub(super) fn serve(
     for filter in &chain.filters {
         let filter_path = format!("{path}.filters[{}]", filter.name);
         let Some(ConfigType::TypedConfig(any)) = &filter.config_type else { return Err(unsupported(filter_path)) };
-        let kind = message_name(any).strip_prefix("envoy.extensions.filters.network.").unwrap_or_default();
+        let name = message_name(any);
+        let kind = name.strip_prefix("envoy.extensions.filters.network.").unwrap_or(name);
         match kind {
             "http_connection_manager.v3.HttpConnectionManager" => {
                 let manager: HttpConnectionManager = decode(any, &filter_path)?;
@@ -58,7 +59,10 @@ pub(super) fn serve(
             | "connection_limit.v3.ConnectionLimit" => gate(walk, &filter.name),
             "set_filter_state.v3.Config" if !contains(&any.value, TCP_PROXY_CLUSTER) => {}
             // They only watch the bytes that go by.
-            "mongo_proxy.v3.MongoProxy" | "geoip.v3.Geoip" => {}
+            "mongo_proxy.v3.MongoProxy"
+            | "geoip.v3.Geoip"
+            | "envoy.tcp.metadataexchange.config.MetadataExchange"
+            | "stats.PluginConfig" => {}
             _ => return Err(unsupported(filter_path)),
         }
     }
@@ -75,7 +79,7 @@ pub(super) fn gate(walk: &mut Walk<'_>, name: &str) {
     walk.at.gates.push(name.to_owned());
 }
 
-pub(super) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 

@@ -46,6 +46,10 @@ pub(super) fn escaped_slashes(target: &str, action: EscapedSlashes) -> Result<St
 /// `normalize_path`: dot segments, backslashes and needless percent-encoding, as RFC 3986 section 6 and Chromium have it.
 pub(super) fn normalized(target: &str) -> Result<String, Stop> {
     let path = without_query(target);
+    if !path.starts_with('/') {
+        // `OPTIONS *` and the like: Envoy's answer is not documented.
+        return Err(unsupported(format!("normalize_path: {path:?} is not an absolute path")));
+    }
     if path.bytes().any(|byte| !byte.is_ascii_graphic() || b"\"<>^`{|}".contains(&byte)) {
         return Err(unsupported(format!("normalize_path: characters to encode in {path:?}")));
     }

@@ -239,6 +239,11 @@ fn filters_gate_or_are_not_modelled() {
     base.http_filters.insert(0, http_filter(&Rbac::default()));
     let decision = decide(&http_config(&base), &call("h", "/"));
     assert_eq!((reached(&decision).as_str(), decision.at.gates.as_slice()), ("a", &["RBAC".to_owned()][..]));
+    // Telemetry of Envoy's contrib build leaves the route alone; a script might not.
+    let stats = Any { type_url: "type.googleapis.com/stats.PluginConfig".into(), value: Vec::new() };
+    base.http_filters[0].config_type = Some(http_filter::ConfigType::TypedConfig(stats));
+    let decision = decide(&http_config(&base), &call("h", "/"));
+    assert_eq!((reached(&decision).as_str(), decision.at.gates.len()), ("a", 0));
     base.http_filters.insert(0, http_filter(&Lua::default()));
     assert!(is_unsupported(&decide(&http_config(&base), &call("h", "/"))));
 }
