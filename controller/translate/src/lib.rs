@@ -2,6 +2,8 @@
 //!
 //! This crate knows Istio's translation rules. It reads no tables, files or clocks, and knows of no connections.
 
+pub mod cluster;
+pub mod endpoint;
 pub mod message;
 pub mod name;
 

@@ -145,7 +145,7 @@ pub fn ads() -> core::ConfigSource {
 
 /// Packs a message whose bytes do not depend on map iteration order.
 pub fn any<M: Message + Name>(message: &M) -> pb::Any {
-    pb::Any { type_url: M::type_url(), value: message.encode_to_vec() }
+    xds::canonical::any(message)
 }
 
 /// An extension by its well-known name.

@@ -2,7 +2,7 @@
 //! and `istioctl` know them.
 
 use crds::{Kind, ObjectKey};
-use model::Hostname;
+use model::{Hostname, Registry, Service, ServicePort};
 use std::fmt::{self, Display, Formatter};
 
 /// Where Envoy sends what nobody wants.
@@ -209,8 +209,8 @@ impl Display for StatName<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct StatPattern<'a> {
     pub pattern: &'a str,
-    pub service: &'a model::Service,
-    pub port: Option<&'a model::ServicePort>,
+    pub service: &'a Service,
+    pub port: Option<&'a ServicePort>,
     pub subset: Option<&'a str>,
     /// The workload's port; of inbound clusters.
     pub target_port: Option<u16>,
@@ -220,12 +220,12 @@ impl Display for StatPattern<'_> {
     /// Istio's `telemetry.BuildStatPrefix`: a part that does not exist becomes empty text.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let host = &self.service.key.host;
-        let port = |text: fn(&model::ServicePort) -> String| self.port.map(text).unwrap_or_default();
+        let port = |text: fn(&ServicePort) -> String| self.port.map(text).unwrap_or_default();
         let text = self
             .pattern
-            .replace("%SERVICE%", &short_name(host))
+            .replace("%SERVICE%", &short_name(self.service))
             .replace("%SERVICE_FQDN%", host.as_str())
-            .replace("%SERVICE_NAME%", &self.service.object.name)
+            .replace("%SERVICE_NAME%", service_name(self.service))
             .replace("%SUBSET_NAME%", self.subset.unwrap_or_default())
             .replace("%TARGET_PORT%", &self.target_port.map(|it| it.to_string()).unwrap_or_default())
             .replace("%SERVICE_PORT%", &port(|it| it.number.to_string()))
@@ -234,9 +234,20 @@ impl Display for StatPattern<'_> {
     }
 }
 
-/// `name.namespace` of Kubernetes Services, any other host as it is.
-fn short_name(host: &Hostname) -> String {
-    host.kube_name().map_or_else(|| host.to_string(), |(name, namespace)| format!("{name}.{namespace}"))
+/// `name.namespace` of Kubernetes Services, the host of others.
+fn short_name(service: &Service) -> String {
+    match service.registry {
+        Registry::Kubernetes => format!("{}.{}", service.object.name, service.key.namespace),
+        Registry::External => service.key.host.to_string(),
+    }
+}
+
+/// The name of a Kubernetes Service, the host of others.
+pub(crate) fn service_name(service: &Service) -> &str {
+    match service.registry {
+        Registry::Kubernetes => &service.object.name,
+        Registry::External => service.key.host.as_str(),
+    }
 }
 
 #[cfg(test)]
