@@ -77,7 +77,8 @@ fn shapes() -> &'static Shapes {
         let messages: Vec<MessageDescriptor> = descriptors().all_messages().filter(|m| !m.is_map_entry()).collect();
         let unordered = unordered(&messages);
         let names = messages.iter().map(MessageDescriptor::full_name);
-        let names = std::iter::once(ANY_NAME).chain(names.filter(|name| *name != ANY_NAME && unordered.contains(*name)));
+        let names =
+            std::iter::once(ANY_NAME).chain(names.filter(|name| *name != ANY_NAME && unordered.contains(*name)));
         let by_name: HashMap<Box<str>, ShapeId> = names.enumerate().map(|(id, name)| (name.into(), id)).collect();
         let mut shapes: Vec<Shape> = by_name.iter().map(|_| Shape::default()).collect();
         for message in &messages {

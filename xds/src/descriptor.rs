@@ -1,5 +1,6 @@
 //! The descriptors of every message in [`envoy`](crate::envoy), taken from the package that has the Rust types.
 
+use crate::typed_struct;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 use std::sync::OnceLock;
 
@@ -12,7 +13,9 @@ pub fn descriptors() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {
         let set: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-        DescriptorPool::decode(set).expect("the set came out of protoc and is part of this program")
+        let mut pool = DescriptorPool::decode(set).expect("the set came out of protoc and is part of this program");
+        pool.add_file_descriptor_protos(typed_struct::files()).expect("they refer to Struct only, which is in the set");
+        pool
     })
 }
 

@@ -3,6 +3,7 @@
 //! Names that occur in several packages (`Filter`, `Status`, `Rule`, …) are reached through the package's
 //! module: `envoy::listener::Filter`, `envoy::rbac::Policy`. Everything else: `envoy::pb`.
 
+pub use crate::typed_struct::{TypedStruct, UdpaTypedStruct};
 pub use envoy_types::pb;
 
 pub use pb::envoy::{
@@ -16,10 +17,10 @@ pub use pb::envoy::{
         core::v3::{
             Address, AggregatedConfigSource, ApiConfigSource, AsyncDataSource, BindConfig, ConfigSource, DataSource,
             GrpcService, HeaderValue, HeaderValueOption, HealthCheck, HealthStatus, Http1ProtocolOptions,
-            Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions, HttpUri, KeepaliveSettings, Locality,
-            Metadata, Pipe, ProxyProtocolConfig, RoutingPriority, RuntimeFeatureFlag, RuntimeFractionalPercent,
-            RuntimeUInt32, SocketAddress, SocketOption, SubstitutionFormatString, TcpKeepalive, TrafficDirection,
-            TransportSocket, TypedExtensionConfig,
+            Http2ProtocolOptions, HttpProtocolOptions as CommonHttpProtocolOptions, HttpUri, KeepaliveSettings,
+            Locality, Metadata, Pipe, ProxyProtocolConfig, RoutingPriority, RuntimeFeatureFlag,
+            RuntimeFractionalPercent, RuntimeUInt32, SocketAddress, SocketOption, SubstitutionFormatString,
+            TcpKeepalive, TrafficDirection, TransportSocket, TypedExtensionConfig,
         },
         endpoint::v3 as endpoint,
         endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints},
@@ -47,11 +48,10 @@ pub use pb::envoy::{
             dynamic_forward_proxy::v3 as dynamic_forward_proxy_cluster, original_dst::v3 as original_dst_cluster,
         },
         common::{
-            dynamic_forward_proxy::v3 as dynamic_forward_proxy_common, matching::v3 as matching, ratelimit::v3 as ratelimit_common,
+            dynamic_forward_proxy::v3 as dynamic_forward_proxy_common, matching::v3 as matching,
+            ratelimit::v3 as ratelimit_common,
         },
-        compression::{
-            brotli::compressor::v3 as brotli, gzip::compressor::v3 as gzip, zstd::compressor::v3 as zstd,
-        },
+        compression::{brotli::compressor::v3 as brotli, gzip::compressor::v3 as gzip, zstd::compressor::v3 as zstd},
         filters::{
             common::fault::v3 as fault_common,
             http::{
@@ -72,12 +72,17 @@ pub use pb::envoy::{
             },
             network::{
                 connection_limit::v3 as connection_limit,
-                direct_response::v3 as direct_response, ext_authz::v3 as network_ext_authz,
+                direct_response::v3 as direct_response,
+                ext_authz::v3 as network_ext_authz,
                 http_connection_manager::v3 as hcm,
                 http_connection_manager::v3::{HttpConnectionManager, HttpFilter, Rds, ScopedRoutes},
-                local_ratelimit::v3 as network_local_ratelimit, mongo_proxy::v3 as mongo_proxy,
-                ratelimit::v3 as network_ratelimit, rbac::v3 as network_rbac, redis_proxy::v3 as redis_proxy,
-                set_filter_state::v3 as network_set_filter_state, sni_cluster::v3 as sni_cluster,
+                local_ratelimit::v3 as network_local_ratelimit,
+                mongo_proxy::v3 as mongo_proxy,
+                ratelimit::v3 as network_ratelimit,
+                rbac::v3 as network_rbac,
+                redis_proxy::v3 as redis_proxy,
+                set_filter_state::v3 as network_set_filter_state,
+                sni_cluster::v3 as sni_cluster,
                 tcp_proxy::v3 as tcp_proxy,
                 tcp_proxy::v3::TcpProxy,
                 wasm::v3 as network_wasm,
@@ -91,29 +96,31 @@ pub use pb::envoy::{
             stateful_session::{cookie::v3 as cookie_session, header::v3 as header_session},
         },
         load_balancing_policies as lb_policy,
-        network::dns_resolver as dns_resolver,
+        network::dns_resolver,
         path::{r#match::uri_template::v3 as uri_template_match, rewrite::uri_template::v3 as uri_template_rewrite},
         retry::host::previous_hosts::v3 as previous_hosts,
         stat_sinks as stat_sink,
         transport_sockets::{
-            http_11_proxy::v3 as http_11_proxy, internal_upstream::v3 as internal_upstream,
-            proxy_protocol::v3 as proxy_protocol_transport, quic::v3 as quic, raw_buffer::v3 as raw_buffer,
-            starttls::v3 as starttls, tls::v3 as tls,
+            http_11_proxy::v3 as http_11_proxy,
+            internal_upstream::v3 as internal_upstream,
+            proxy_protocol::v3 as proxy_protocol_transport,
+            quic::v3 as quic,
+            raw_buffer::v3 as raw_buffer,
+            starttls::v3 as starttls,
+            tls::v3 as tls,
             tls::v3::{CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, UpstreamTlsContext},
         },
         upstreams::http::v3 as http,
         upstreams::http::v3::HttpProtocolOptions,
         wasm::v3 as wasm,
     },
+    service::discovery::v3 as discovery,
+    service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse},
     r#type::matcher::v3 as matcher,
     r#type::matcher::v3::{RegexMatcher, StringMatcher},
     r#type::tracing::v3 as tracing,
     r#type::v3 as r#type,
     r#type::v3::{FractionalPercent, Int64Range, Percent},
-    service::discovery::v3 as discovery,
-    service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    },
 };
 pub use pb::google::{
     protobuf,

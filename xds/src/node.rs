@@ -44,7 +44,10 @@ impl Node {
         Ok(Self {
             id: node.id.clone(),
             cluster: node.cluster.clone(),
-            metadata: node.metadata.as_ref().map_or_else(|| Ok(Value::Object(Map::new())), |fields| object(fields, 0))?,
+            metadata: node
+                .metadata
+                .as_ref()
+                .map_or_else(|| Ok(Value::Object(Map::new())), |fields| object(fields, 0))?,
             locality: node.locality.clone(),
             user_agent_name: node.user_agent_name.clone(),
             user_agent_version: version,

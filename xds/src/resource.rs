@@ -67,7 +67,11 @@ pub enum Body {
     Whole(Bytes),
     /// A message of which a repeated field is kept in pieces: a table of 10,000 virtual hosts differs between
     /// namespaces by a few, and changes by one.
-    Joined { head: Bytes, pieces: imbl::OrdMap<Arc<str>, Arc<Piece>>, length: usize },
+    Joined {
+        head: Bytes,
+        pieces: imbl::OrdMap<Arc<str>, Arc<Piece>>,
+        length: usize,
+    },
 }
 
 /// An element of a repeated field, with its tag and length before it.

@@ -117,7 +117,11 @@ impl Layers {
     ///
     /// The work is in proportion to the difference, as long as a pile keeps its number of layers: shared parts
     /// of two maps are skipped. When layers come or go, only those are walked.
-    pub fn diff<'a>(&'a self, new: &'a Self, mut each: impl FnMut(&'a Arc<str>, Option<&'a Arc<Resource>>, Option<&'a Arc<Resource>>)) {
+    pub fn diff<'a>(
+        &'a self,
+        new: &'a Self,
+        mut each: impl FnMut(&'a Arc<str>, Option<&'a Arc<Resource>>, Option<&'a Arc<Resource>>),
+    ) {
         for name in self.candidates(new) {
             let (before, after) = (self.get(name), new.get(name));
             if before != after {

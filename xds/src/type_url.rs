@@ -32,15 +32,8 @@ impl TypeUrl {
     /// In make-before-break order: what refers to something comes after it
     /// (<https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>).
     /// Virtual hosts follow their route table at once: Envoy drops a virtual host whose table it does not know.
-    pub const ALL: [Self; 7] = [
-        Self::Cluster,
-        Self::Endpoint,
-        Self::Listener,
-        Self::Route,
-        Self::VirtualHost,
-        Self::Secret,
-        Self::Extension,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::VirtualHost, Self::Secret, Self::Extension];
 
     /// The message's full name, as in a protobuf descriptor.
     pub const fn message(self) -> &'static str {

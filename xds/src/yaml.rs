@@ -120,7 +120,8 @@ fn scalar(text: &str, out: &mut String) {
 }
 
 fn is_plain(text: &str) -> bool {
-    const SPECIAL: &[char] = &['-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', '=', '~'];
+    const SPECIAL: &[char] =
+        &['-', '?', ':', ',', '[', ']', '{', '}', '#', '&', '*', '!', '|', '>', '\'', '"', '%', '@', '`', '=', '~'];
     // YAML 1.1 takes all of these for something else.
     const WORDS: &[&str] = &["true", "false", "yes", "no", "on", "off", "y", "n", "null", ".inf", ".nan"];
     let numeric = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))
@@ -177,10 +178,14 @@ list:
 
     #[test]
     fn strings_that_would_be_something_else_are_quoted() {
-        for text in ["", "no", "Null", "1.5", "0x1f", "- a", "a: b", "a #b", "*", "10:30", " a", "a\tb", "2024-01-01", "a:"] {
+        for text in
+            ["", "no", "Null", "1.5", "0x1f", "- a", "a: b", "a #b", "*", "10:30", " a", "a\tb", "2024-01-01", "a:"]
+        {
             assert_eq!(to_yaml(&json!(text)), format!("{}\n", json!(text)), "{text:?}");
         }
-        for text in ["a", "outbound|80||a.b", "10.0.0.0/8", "type.googleapis.com/x", "1m", "a:b", "%a".trim_start_matches('%')] {
+        for text in
+            ["a", "outbound|80||a.b", "10.0.0.0/8", "type.googleapis.com/x", "1m", "a:b", "%a".trim_start_matches('%')]
+        {
             assert_eq!(to_yaml(&json!(text)), format!("{text}\n"), "{text:?}");
         }
     }
