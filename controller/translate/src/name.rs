@@ -212,7 +212,7 @@ pub struct StatPattern<'a> {
     pub service: &'a Service,
     pub port: Option<&'a ServicePort>,
     pub subset: Option<&'a str>,
-    /// The workload's port; of inbound clusters.
+    /// The workload's port; of inbound clusters. Outbound it is 0, as in Istio.
     pub target_port: Option<u16>,
 }
 
@@ -227,7 +227,7 @@ impl Display for StatPattern<'_> {
             .replace("%SERVICE_FQDN%", host.as_str())
             .replace("%SERVICE_NAME%", service_name(self.service))
             .replace("%SUBSET_NAME%", self.subset.unwrap_or_default())
-            .replace("%TARGET_PORT%", &self.target_port.map(|it| it.to_string()).unwrap_or_default())
+            .replace("%TARGET_PORT%", &self.target_port.unwrap_or(0).to_string())
             .replace("%SERVICE_PORT%", &port(|it| it.number.to_string()))
             .replace("%SERVICE_PORT_NAME%", &port(|it| it.name.to_string()));
         f.write_str(&text)

@@ -108,5 +108,5 @@ fn stat_name(input: &InboundClusterInput<'_>, cluster: &str) -> String {
     }
 }
 
-/// The longest that Go's durations allow, which is what Istio sends.
-const FOREVER_SECONDS: u64 = 9_223_372_036;
+/// 292 years, as Istio sends. Envoy counts nanoseconds in 64 bits and refuses one second more.
+const FOREVER_SECONDS: u64 = 9_223_372_035;

@@ -66,6 +66,11 @@ pub fn discovery(service: &Service, kind: ProxyKind, policy: &Policy<'_>) -> Dis
     }
 }
 
+/// Whether gateways get another cluster than sidecars; where not, both share one.
+pub fn depends_on_kind(service: &Service, port: &ServicePort) -> bool {
+    service.resolution == Resolution::Passthrough || port.protocol == Protocol::Auto
+}
+
 /// `outbound|PORT|SUBSET|HOST`. None for UDP ports, for names that only stand for another service, for subsets that
 /// no rule defines, and for DNS types without endpoints (Envoy refuses them).
 pub fn cluster(input: &ClusterInput<'_>) -> Option<Translated<Cluster>> {

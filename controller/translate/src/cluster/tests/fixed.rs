@@ -22,7 +22,7 @@ fn inbound_clusters_reach_the_workload_uncaptured() {
         (
             InboundEndpoint::OriginalDst,
             json!({"type": "ORIGINAL_DST", "lbPolicy": "CLUSTER_PROVIDED", "upstreamBindConfig": bound,
-                "cleanupInterval": "9223372036s", "loadAssignment": null}),
+                "cleanupInterval": "9223372035s", "loadAssignment": null}),
         ),
         // STATIC is proto's default, which JSON shows because it is one of a oneof.
         (

@@ -207,3 +207,20 @@ fn external_services_are_marked() {
     let actual = json_of(&cluster(&input(&service, None, &mesh)).unwrap().resource);
     assert_part(&actual, &json!({"metadata": {"filterMetadata": {"istio": {"external": true}}}}), "external");
 }
+
+#[test]
+fn gateways_share_all_clusters_but_those_of_sniffed_and_original_destinations() {
+    let mesh = MeshConfig::default();
+    let endpoints = endpoints(&["a.example.com"]);
+    for protocol in ["HTTP", "GRPC", "TCP", "TLS", ""] {
+        for resolution in ["STATIC", "DNS", "DNS_ROUND_ROBIN", "NONE"] {
+            let service = service(protocol, resolution);
+            let of = |kind| {
+                let endpoints = Some(&endpoints);
+                cluster(&ClusterInput { kind, endpoints, ..input(&service, None, &mesh) }).unwrap()
+            };
+            let differs = of(ProxyKind::Sidecar) != of(ProxyKind::Router);
+            assert_eq!(depends_on_kind(&service, &service.ports[0]), differs, "{protocol} {resolution}");
+        }
+    }
+}
