@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod endpoint;
 pub mod message;
 pub mod name;
+pub mod route;
 
 /// An Envoy resource, and what in the users' configuration could not be honoured in it. A wrong part is left out
 /// alone; the rest is in force.
