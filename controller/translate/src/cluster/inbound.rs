@@ -67,7 +67,7 @@ fn place(cluster: &mut Cluster, endpoint: InboundEndpoint<'_>) {
     let (kind, address) = match endpoint {
         InboundEndpoint::OriginalDst => {
             cluster.lb_policy = part::LbPolicy::ClusterProvided.into();
-            // Envoy would forget the workload's address after 5 s without traffic, and its statistics with it.
+            // By default Envoy removes a destination that was not used for 5 s; here there is only one, always needed.
             cluster.cleanup_interval = message::duration(Duration::from_secs(FOREVER_SECONDS));
             (part::DiscoveryType::OriginalDst, None)
         }
