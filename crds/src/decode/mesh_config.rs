@@ -5,6 +5,7 @@
 use super::typed::{self, Unknown};
 use crate::mesh_config::{MeshConfig, ProxyConfig};
 use crate::validate::mesh_config as check;
+use crate::validate::translated;
 use crate::{Object, ObjectKey, Problem, Reason, Spec, yaml};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -56,11 +57,11 @@ pub fn mesh_config(value: Value, last_good: &MeshConfig, object: &ObjectKey) -> 
     fields! {
         "rootNamespace" root_namespace check::namespace;
         "trustDomain" trust_domain check::trust_domain;
-        "trustDomainAliases" trust_domain_aliases check::any;
+        "trustDomainAliases" trust_domain_aliases check::trust_domains;
         "proxyListenPort" proxy_listen_port check::port;
         "proxyInboundListenPort" proxy_inbound_listen_port check::port;
         "proxyHttpPort" proxy_http_port check::any;
-        "connectTimeout" connect_timeout check::duration;
+        "connectTimeout" connect_timeout check::connect_timeout;
         "protocolDetectionTimeout" protocol_detection_timeout check::whole_millis;
         "dnsRefreshRate" dns_refresh_rate check::duration;
         "tcpKeepalive" tcp_keepalive check::any;
@@ -81,13 +82,14 @@ pub fn mesh_config(value: Value, last_good: &MeshConfig, object: &ObjectKey) -> 
         "enableAutoMtls" enable_auto_mtls check::any;
         "outboundClusterStatName" outbound_cluster_stat_name check::any;
         "inboundClusterStatName" inbound_cluster_stat_name check::any;
-        "serviceSettings" service_settings check::any;
+        "serviceSettings" service_settings check::service_settings;
         "ingressService" ingress_service check::any;
         "ingressSelector" ingress_selector check::any;
     }
     let default_config = fields.map.remove("defaultConfig");
     fields.rest();
     config.default_config = proxy_config(default_config, &last_good.default_config, object, &mut problems);
+    problems.extend(translated::mesh_config(&config, object));
     (config, problems)
 }
 

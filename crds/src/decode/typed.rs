@@ -62,7 +62,7 @@ fn reason(error: &serde_json::Error) -> Reason {
     let text = error.to_string();
     match text.strip_prefix("unknown variant ") {
         Some(rest) => Reason::UnknownEnumValue(format!("unknown value {}", rest.replace('`', "\""))),
-        None => Reason::Malformed(text.replace('`', "\"")),
+        None => Reason::Malformed(text.replace('`', "")),
     }
 }
 

@@ -1,0 +1,112 @@
+//! One case a rule: a spec, and what is said about it. `!` marks an error, `?` a warning.
+
+mod destination_rule;
+mod gateway;
+mod service_entry;
+mod sidecar;
+mod virtual_service;
+
+use crate::decode::{self, Outcome};
+use crate::{Severity, yaml};
+
+/// Decodes and validates `spec` (flow or block YAML) as an object of `kind`, and returns `!field: reason` lines.
+fn verdict(kind: &str, spec: &str) -> Vec<String> {
+    let api = if kind == "Service" { "v1" } else { "networking.istio.io/v1" };
+    object(&format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a, namespace: ns}}\nspec: {spec}\n"))
+}
+
+fn object(text: &str) -> Vec<String> {
+    let value = yaml::value(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    let mut decoded = decode::checked(value);
+    assert_eq!(decoded.len(), 1);
+    let decoded = decoded.remove(0);
+    let has_error = decoded.problems.iter().any(|p| p.severity() == Severity::Error);
+    assert_eq!(has_error, decoded.outcome == Outcome::Refused, "an error, and only an error, refuses: {text}");
+    let sign = |severity| if severity == Severity::Error { '!' } else { '?' };
+    decoded.problems.iter().map(|p| format!("{}{}: {}", sign(p.severity()), p.field, p.reason)).collect()
+}
+
+/// Every case must say exactly one thing that begins with the expected text; none, when that is empty.
+fn cases(kind: &str, cases: &[(&str, &str)]) {
+    for (spec, expected) in cases {
+        let found = verdict(kind, spec);
+        let is_expected = match *expected {
+            "" => found.is_empty(),
+            text => found.len() == 1 && found[0].starts_with(text),
+        };
+        assert!(is_expected, "{kind} {spec}\nexpected {expected:?}\nfound    {found:#?}");
+    }
+}
+
+#[test]
+fn metadata_that_istio_keeps_for_itself_is_refused() {
+    for (metadata, expected) in [
+        ("name: A", "!metadata.name: \"A\" is not a name"),
+        ("name: a..b", "!metadata.name: \"a..b\" is not a name"),
+        ("name: a, namespace: B", "!metadata.namespace: \"B\" is not a namespace"),
+        (
+            "name: a, annotations: {internal.istio.io/parents: x}",
+            "!metadata.annotations.internal.istio.io/parents: annotation found, this may not be set by users",
+        ),
+        (
+            "name: a, annotations: {internal.istio.io/webhook-always-reject: x}",
+            "!metadata.annotations.internal.istio.io/webhook-always-reject: annotation found, rejecting",
+        ),
+    ] {
+        let found = object(&format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{{metadata}}}\n"));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{metadata}: {found:?}");
+    }
+}
+
+#[test]
+fn service_rules() {
+    let long = "a".repeat(300);
+    let external = format!("{{type: ExternalName, externalName: {long}.com}}");
+    cases(
+        "Service",
+        &[
+            ("{ports: [{port: 80}]}", ""),
+            ("{clusterIP: None}", ""),
+            ("{type: ExternalName, externalName: example.com}", ""),
+            ("{}", "!spec.ports: a Service needs at least one port"),
+            ("{type: ExternalName}", "!spec.externalName: a Service of type ExternalName needs"),
+            (&external, "!spec.externalName: domain name"),
+            ("{ports: [{port: 0}]}", "!spec.ports[0].port: port number 0 must be"),
+            ("{ports: [{port: 65536}]}", "!spec.ports[0].port: invalid value: integer 65536"),
+            ("{ports: [{port: 80, name: a}, {port: 81}]}", "!spec.ports[1].name: with more than one port"),
+            ("{ports: [{port: 80, name: a}, {port: 81, name: a}]}", "!spec.ports[1].name: port name \"a\" is already"),
+            ("{ports: [{port: 80, name: a}, {port: 80, name: b}]}", "!spec.ports[1].port: port 80 is already"),
+            ("{ports: [{port: 53, name: a}, {port: 53, name: b, protocol: UDP}]}", ""),
+            ("{ports: [{port: 80, name: a_b}]}", "!spec.ports[0].name: invalid port name"),
+            (
+                "{ports: [{port: 80, protocol: HTTP}]}",
+                "!spec.ports[0].protocol: unknown value \"HTTP\", expected one of \"TCP\"",
+            ),
+            ("{ports: [{port: 80, targetPort: 0}]}", "!spec.ports[0].targetPort: port number 0"),
+            ("{ports: [{port: 80, targetPort: not_a_name}]}", "!spec.ports[0].targetPort: \"not_a_name\" is neither"),
+            ("{clusterIP: 1.2.3, ports: [{port: 80}]}", "!spec.clusterIP: 1.2.3 is not a valid IP"),
+            ("{selector: {'a b': c}, ports: [{port: 80}]}", "!spec.selector: invalid label key"),
+        ],
+    );
+}
+
+#[test]
+fn workload_entry_rules() {
+    cases(
+        "WorkloadEntry",
+        &[
+            ("{address: 1.1.1.1}", ""),
+            ("{address: a.example.com, ports: {http: 80}}", ""),
+            ("{address: 'unix:///var/run/a'}", ""),
+            ("{address: 'unix://@abstract'}", ""),
+            ("{}", "!spec.address: address is required"),
+            ("{network: net}", "?spec.address: address is unset with network"),
+            ("{address: 'unix://a'}", "!spec.address: a is not an absolute path"),
+            ("{address: 'unix:///a', ports: {a: 1}}", "!spec.address: unix endpoint unix:///a must not include ports"),
+            ("{address: 'a b'}", "!spec.address: endpoint address \"a b\" is not a valid FQDN"),
+            ("{address: 1.1.1.1, ports: {a: 0}}", "!spec.ports.a: port number 0"),
+            ("{address: 1.1.1.1, ports: {a_b: 1}}", "!spec.ports.a_b: invalid port name"),
+            ("{address: 1.1.1.1, labels: {a: '*'}}", "!spec.labels: invalid label value"),
+        ],
+    );
+}

@@ -1,0 +1,114 @@
+//! The fields that are accepted and not translated by this version: one line each. Translating a field means deleting
+//! its line, and nothing else.
+
+use super::report::Report;
+use crate::mesh_config::MeshConfig;
+use crate::networking::{
+    ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, OutboundTrafficPolicyMode, Resolution,
+    ServerTlsMode, ServiceEntry, Sidecar, TrafficPolicy, VirtualService,
+};
+use crate::{ObjectKey, Problem, Reason, Spec};
+
+/// A field's path below its message, and whether it is set in a way that is not translated.
+type Line<T> = (&'static str, fn(&T) -> bool);
+
+const HTTP_ROUTE: &[Line<crate::networking::HttpRoute>] = &[("delegate", |route| route.delegate.is_some())];
+
+const DESTINATION_RULE: &[Line<DestinationRule>] = &[("workloadSelector", |rule| rule.workload_selector.is_some())];
+
+const TRAFFIC_POLICY: &[Line<TrafficPolicy>] = &[
+    ("tunnel", |policy| policy.tunnel.is_some()),
+    ("proxyProtocol", |policy| policy.proxy_protocol.is_some()),
+    ("retryBudget", |policy| policy.retry_budget.is_some()),
+];
+
+/// Of traffic policies, and of their ports' settings.
+const CLIENT_TLS: &[Line<ClientTls>] = &[("tls", |tls| tls.mode != ClientTlsMode::Disable)];
+
+const LOAD_BALANCER: &[Line<LoadBalancer>] = &[
+    ("zoneAwareLbSetting", |lb| lb.zone_aware_lb_setting.is_some()),
+    ("localityLbSetting.failoverPriority", |lb| {
+        lb.locality_lb_setting.as_ref().is_some_and(|setting| !setting.failover_priority.is_empty())
+    }),
+];
+
+const SERVER: &[Line<crate::networking::Server>] =
+    &[("tls.mode", |server| server.tls.as_ref().is_some_and(|tls| tls.mode != ServerTlsMode::Passthrough))];
+
+const SERVICE_ENTRY: &[Line<ServiceEntry>] = &[("resolution", |entry| entry.resolution == Resolution::DynamicDns)];
+
+const INGRESS_LISTENER: &[Line<crate::networking::IngressListener>] = &[("tls", |listener| listener.tls.is_some())];
+
+const SIDECAR: &[Line<Sidecar>] = &[("outboundTrafficPolicy.egressProxy", |sidecar| {
+    sidecar.outbound_traffic_policy.as_ref().is_some_and(|policy| policy.egress_proxy.is_some())
+})];
+
+/// The other fields of MeshConfig that are not translated have no type; [`crate::decode::mesh_config`] lists them.
+const MESH_CONFIG: &[Line<MeshConfig>] = &[
+    ("localityLbSetting.failoverPriority", |mesh| !mesh.locality_lb_setting.failover_priority.is_empty()),
+    ("outboundTrafficPolicy.mode", |mesh| {
+        mesh.outbound_traffic_policy.mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns
+    }),
+];
+
+pub(crate) fn mesh_config(config: &MeshConfig, object: &ObjectKey) -> Vec<Problem> {
+    let set = MESH_CONFIG.iter().filter(|(_, is_set)| is_set(config));
+    set.map(|(field, _)| Problem::new(object, *field, Reason::NotTranslated)).collect()
+}
+
+pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
+    match spec {
+        Spec::VirtualService(service) => virtual_service(service, report),
+        Spec::DestinationRule(rule) => destination_rule(rule, report),
+        Spec::Gateway(gateway) => self::gateway(gateway, report),
+        Spec::ServiceEntry(entry) => lines(SERVICE_ENTRY, entry, "spec", report),
+        Spec::Sidecar(sidecar) => {
+            lines(SIDECAR, sidecar, "spec", report);
+            for (i, listener) in sidecar.ingress.iter().enumerate() {
+                lines(INGRESS_LISTENER, listener, &format!("spec.ingress[{i}]"), report);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn lines<T>(table: &[Line<T>], value: &T, at: &str, report: &mut Report<'_>) {
+    for (field, _) in table.iter().filter(|(_, is_set)| is_set(value)) {
+        report.add(format!("{at}.{field}"), Reason::NotTranslated);
+    }
+}
+
+fn virtual_service(service: &VirtualService, report: &mut Report<'_>) {
+    for (i, route) in service.http.iter().enumerate() {
+        lines(HTTP_ROUTE, route, &format!("spec.http[{i}]"), report);
+    }
+}
+
+fn gateway(gateway: &Gateway, report: &mut Report<'_>) {
+    for (i, server) in gateway.servers.iter().enumerate() {
+        lines(SERVER, server, &format!("spec.servers[{i}]"), report);
+    }
+}
+
+fn destination_rule(rule: &DestinationRule, report: &mut Report<'_>) {
+    lines(DESTINATION_RULE, rule, "spec", report);
+    let subsets = rule.subsets.iter().enumerate();
+    let subsets = subsets.map(|(i, subset)| (format!("spec.subsets[{i}].trafficPolicy"), &subset.traffic_policy));
+    let all = std::iter::once(("spec.trafficPolicy".to_owned(), &rule.traffic_policy)).chain(subsets);
+    for (at, policy) in all.filter_map(|(at, policy)| Some((at, policy.as_ref()?))) {
+        lines(TRAFFIC_POLICY, policy, &at, report);
+        blocks(&policy.load_balancer, &policy.tls, &at, report);
+        for (i, port) in policy.port_level_settings.iter().enumerate() {
+            blocks(&port.load_balancer, &port.tls, &format!("{at}.portLevelSettings[{i}]"), report);
+        }
+    }
+}
+
+fn blocks(load_balancer: &Option<LoadBalancer>, tls: &Option<ClientTls>, at: &str, report: &mut Report<'_>) {
+    if let Some(load_balancer) = load_balancer {
+        lines(LOAD_BALANCER, load_balancer, &format!("{at}.loadBalancer"), report);
+    }
+    if let Some(tls) = tls {
+        lines(CLIENT_TLS, tls, at, report);
+    }
+}
