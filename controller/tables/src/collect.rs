@@ -126,3 +126,26 @@ fn contributors<G: Key, N: Key, T>(table: &Table<G, OrdMap<N, T>>, group: &G, ma
     let rows = map.keys().filter_map(|name| table.claims.get(&hash(&(group, name))));
     rows.flat_map(|rows| rows.iter()).map(Member::Slot).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_go_with_the_rows_that_made_them() {
+        let mut commit = Commit::default();
+        let (mut source, mut target) = (commit.table("source"), commit.table::<(), OrdMap<u32, u32>>("target"));
+        let mut step = |rows: Vec<(u32, Option<u32>)>| {
+            commit.input(&mut source, rows);
+            commit.collect(&mut target, &source, |key, name| Some(((), **name, *key)));
+            (target.claims.len(), target.claims.values().map(|rows| rows.iter().count()).sum::<usize>())
+        };
+        assert_eq!(step((0..40).map(|key| (key, Some(key % 2))).collect()), (2, 40));
+        assert_eq!(step((0..40).map(|key| (key, Some(key % 4))).collect()), (4, 40));
+        assert_eq!(step((1..40).map(|key| (key, None)).collect()), (1, 1));
+        assert_eq!(step(vec![(0, Some(9))]), (1, 1));
+        assert_eq!(step(vec![(0, None), (1, Some(9))]), (1, 1), "the new row has the old one's slot");
+        assert_eq!(step(vec![(1, None)]), (0, 0));
+        assert!(target.is_empty());
+    }
+}

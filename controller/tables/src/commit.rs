@@ -11,7 +11,8 @@ use std::num::NonZeroUsize;
 /// Owns who-read-what and what is dirty. Every commit calls one of [`input`](Self::input),
 /// [`group`](Self::group), [`collect`](Self::collect), [`derive`](Self::derive) for *every* table, in the
 /// order in which [`table`](Self::table) made them; anything else panics, since a table that is left out
-/// would have its last changes counted twice.
+/// would have its last changes counted twice. So does the next commit after a derivation has panicked: some
+/// tables know of the batch and some do not, and only a new world, filled from the same inputs, is right.
 #[derive(Default)]
 pub struct Commit {
     names: Vec<&'static str>,

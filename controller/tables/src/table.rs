@@ -162,7 +162,7 @@ impl<K: Key, V> Table<K, V> {
             self.store(commit, slot, None);
         }
         if let Some(row) = self.slots.get_mut(slot as usize).and_then(Option::take) {
-            self.order.take();
+            // `order` may keep the slot: it is empty until a new row takes it, which is sorted then.
             self.slot_of.remove(&row.key);
             self.free.push(slot);
             commit.forget(self.id, slot, &row.reads);
