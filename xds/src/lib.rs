@@ -18,6 +18,7 @@ pub mod json;
 mod node;
 mod resource;
 mod response;
+pub mod server;
 mod snapshot;
 mod stream;
 mod subscription;
