@@ -1,1 +1,161 @@
-fn main() {}
+//! The repository's commands, as `cargo xtask VERB`: what CI runs and what a laptop runs are the same.
+//!
+//! Each step is one cargo invocation, so that what fails can be run again by hand.
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use std::io::{BufRead, BufReader};
+use std::ops::AddAssign;
+use std::process::{Command, ExitCode, Stdio};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Runs what the repository needs")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Everything: formatting, lints, every test; ends with one line of totals
+    Test {
+        /// Passed on to `cargo test --workspace`, e.g. a test's name
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Benchmarks
+    #[command(subcommand)]
+    Bench(Bench),
+    /// `navarch up --check`: the main job on real Envoys, under load, judged
+    Check {
+        /// Passed on to `navarch up`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The incremental engine with real translation: what a commit costs, and how much memory it all takes
+    Engine {
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Test { arguments } => test(&arguments),
+        Verb::Bench(Bench::Engine { arguments }) => {
+            run(&["run", "--release", "--package", "world", "--example", "engine_bench", "--"], &arguments)
+        }
+        Verb::Check { arguments } => run(&["run", "--release", "--", "up", "--check", "--json"], &arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(arguments: &[String]) -> Result<()> {
+    step("formatting", &["fmt", "--all", "--check"])?;
+    step("lints", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+    // cargo builds a program for the tests of its own package only; e2e's tests start it, too.
+    step("navarch for the end-to-end tests", &["build", "--package", "controller"])?;
+    eprintln!("xtask: tests");
+    let mut cargo = cargo(&["test", "--workspace", "--no-fail-fast"]).args(arguments).stdout(Stdio::piped()).spawn()?;
+    let output = cargo.stdout.take().context("cargo's output is piped")?;
+    let mut total = Totals::default();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cargo's output")?;
+        println!("{line}");
+        total += Totals::of_line(&line).unwrap_or_default();
+    }
+    let status = cargo.wait()?;
+    if !status.success() {
+        eprintln!("xtask: cargo test ended with {status}");
+    }
+    // A test binary that dies prints no result of its own, and must not look like success.
+    total.failed = total.failed.max(u64::from(!status.success()));
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    if total.failed > 0 {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn step(what: &str, arguments: &[&str]) -> Result<()> {
+    eprintln!("xtask: {what}");
+    run(arguments, &[])
+}
+
+fn run(arguments: &[&str], more: &[String]) -> Result<()> {
+    let status = cargo(arguments).args(more).status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// The cargo that runs us, at the root of the repository.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    command
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Totals {
+    /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`.
+    fn of_line(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let mut totals = Self::default();
+        for count in counts.split("; ") {
+            let Some((number, what)) = count.split_once(' ') else { continue };
+            let field = match what {
+                "passed" => &mut totals.passed,
+                "failed" => &mut totals.failed,
+                "ignored" => &mut totals.skipped,
+                _ => continue,
+            };
+            *field = number.parse().ok()?;
+        }
+        Some(totals)
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_line_is_summed_and_other_lines_are_not() {
+        let mut total = Totals::default();
+        for line in [
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.01s",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
+            "test result_is_kept ... ok",
+        ] {
+            total += Totals::of_line(line).unwrap_or_default();
+        }
+        assert_eq!(total, Totals { passed: 4, failed: 2, skipped: 1 });
+    }
+}
