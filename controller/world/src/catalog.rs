@@ -172,9 +172,9 @@ fn entry_endpoints(
 
 /// The DestinationRules of a [`RuleKey`], merged.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rules {
-    pub merged: Vec<MergedRule>,
-    pub problems: Vec<Problem>,
+pub(crate) struct Rules {
+    pub(crate) merged: Vec<MergedRule>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 pub(crate) fn rule_of(key: &ObjectKey, rule: &Stored<n::DestinationRule>) -> Vec<RuleKey> {
@@ -205,7 +205,6 @@ pub(crate) fn route_rules(
 ) -> Option<RouteRules> {
     let mesh = reads.get(mesh, &())?;
     let stored = reads.get(virtual_services, key)?;
-    let visibility =
-        Visibility::new(&stored.spec.export_to, &mesh.default_virtual_service_export_to, &key.namespace);
+    let visibility = Visibility::new(&stored.spec.export_to, &mesh.default_virtual_service_export_to, &key.namespace);
     Some(RouteRules::new(key.clone(), Age::new(&stored.meta), visibility, &stored.spec))
 }

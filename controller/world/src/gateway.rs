@@ -13,14 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tables::{Reads, Shared, Table};
 use translate::listener::gateway::GatewayListenerInput;
+use translate::name::GatewayHttpRoute;
 use translate::route::gateway::GatewayRoutesInput;
-use xds::{Pieces, Resource, TypeUrl};
+use xds::{Layer, Piece, Pieces, Resource, TypeUrl};
 
 /// The Gateways of a gateway proxy, merged.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Merged {
-    pub gateway: MergedGateway,
-    pub problems: Vec<Problem>,
+pub(crate) struct Merged {
+    pub(crate) gateway: MergedGateway,
+    pub(crate) problems: Vec<Problem>,
 }
 
 pub(crate) fn merged(reads: &mut Reads, gateways: &Objects<Gateway>, key: &Arc<GatewayKey>) -> Option<Merged> {
@@ -39,10 +40,10 @@ pub(crate) fn merged(reads: &mut Reads, gateways: &Objects<Gateway>, key: &Arc<G
 pub(crate) type GatewaySlot = (Arc<GatewayKey>, (String, u16));
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct GatewayListener {
-    pub listener: Option<Arc<Resource>>,
-    pub routes: Vec<Arc<Resource>>,
-    pub problems: Vec<Problem>,
+pub(crate) struct GatewayListener {
+    pub(crate) listener: Option<Arc<Resource>>,
+    pub(crate) routes: Vec<Arc<Resource>>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 pub(crate) type GatewayTables<'t> = (
@@ -77,8 +78,7 @@ pub(crate) fn gateway_listener(
         client: &client(&set, &none, ""),
     });
     let owner = server.http.first().map(|it| &it.gateway).or(server.tls.first().map(|it| &it.gateway))?;
-    let made = made.map(|it| Made::checked(it, true, owner));
-    let (listener, mut problems) = made.map_or((None, vec![]), |it| (it.resource, it.problems));
+    let Made { resource: listener, mut problems } = Made::optional(made, owner);
     let mut tables = vec![];
     if !server.http.is_empty() {
         let made = translate::route::gateway::virtual_hosts(&GatewayRoutesInput {
@@ -91,7 +91,8 @@ pub(crate) fn gateway_listener(
             mesh,
         });
         problems.extend(made.problems);
-        tables.push(route_table(&translate::listener::gateway::rds_name(server), &made.resource));
+        let rds = GatewayHttpRoute { port: *port, bind: &server.bind }.to_string();
+        tables.push(route_table(&rds, &made.resource));
     }
     Some(GatewayListener { listener, routes: tables, problems })
 }
@@ -99,7 +100,7 @@ pub(crate) fn gateway_listener(
 fn route_table(rds: &str, hosts: &[xds::envoy::VirtualHost]) -> Arc<Resource> {
     let mut pieces = Pieces::default();
     for host in hosts {
-        pieces.insert(host.name.as_str().into(), Pieces::field(crate::outbound::VIRTUAL_HOSTS, host));
+        pieces.insert(host.name.as_str().into(), Piece::field(crate::outbound::VIRTUAL_HOSTS, host));
     }
     let head = xds::canonical::encode(&translate::route::gateway::route_configuration(rds));
     Arc::new(Resource::joined(TypeUrl::Route, rds, head, &pieces))
@@ -123,4 +124,20 @@ fn bound_rules(
     }
     rules.sort_by(|a, b| (&a.1.age, &a.0).cmp(&(&b.1.age, &b.0)));
     rules
+}
+
+/// LDS and RDS of a gateway proxy.
+pub(crate) fn layers(
+    reads: &mut Reads,
+    (gateways, listeners): (&Table<Arc<GatewayKey>, Merged>, &Table<GatewaySlot, GatewayListener>),
+    key: &Arc<GatewayKey>,
+) -> Option<(Layer, Layer)> {
+    let merged = reads.get(gateways, key)?.clone();
+    let (mut lds, mut rds) = (Layer::new(), Layer::new());
+    for address in merged.gateway.listeners.keys() {
+        let Some(made) = reads.get(listeners, &(key.clone(), address.clone())) else { continue };
+        lds.extend(made.listener.iter().map(|it| (it.name.clone(), Some(it.clone()))));
+        rds.extend(made.routes.iter().map(|it| (it.name.clone(), Some(it.clone()))));
+    }
+    Some((lds, rds))
 }

@@ -6,20 +6,28 @@ use crds::ObjectKey;
 use crds::mesh_config::{InboundTrafficPolicyMode, InterceptionMode, MeshConfig};
 use crds::networking::{ConnectionPool, IngressListener, Sidecar};
 use crds::{Problem, Reason};
-use model::{Protocol, ProxyKind, Service, ServiceKey};
+use model::{Protocol, Service, ServiceKey};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tables::{Reads, Shared, Table};
 use translate::cluster::{self, InboundClusterInput, InboundEndpoint};
-use translate::listener::{self, InboundInput, InboundPort};
+use translate::listener::{InboundInput, InboundPort};
+use translate::name::InboundCluster;
 use xds::{Layer, Resource};
 
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct Inbound {
-    pub clusters: Layer,
-    pub listeners: Layer,
-    pub problems: Vec<Problem>,
+pub(crate) struct Inbound {
+    pub(crate) clusters: Layer,
+    pub(crate) listeners: Layer,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Where the program listens.
+enum Endpoint {
+    OriginalDst,
+    Ip(SocketAddr),
+    Unix(String),
 }
 
 /// One inbound port, before it is made into a cluster and a filter chain or listener.
@@ -27,7 +35,7 @@ struct Plan {
     port: u16,
     protocol: Protocol,
     service: Option<(Shared<Service>, u16)>,
-    endpoint: InboundEndpoint,
+    endpoint: Endpoint,
     /// Bound to this address (interception NONE).
     bind: Option<String>,
     pool: Option<ConnectionPool>,
@@ -53,28 +61,34 @@ pub(crate) fn inbound(
         let cluster = cluster::inbound(&InboundClusterInput {
             port: plan.port,
             protocol: plan.protocol,
-            endpoint: plan.endpoint.clone(),
+            endpoint: match &plan.endpoint {
+                Endpoint::OriginalDst => InboundEndpoint::OriginalDst,
+                Endpoint::Ip(address) => InboundEndpoint::Ip(*address),
+                Endpoint::Unix(path) => InboundEndpoint::Unix(path),
+            },
             service,
             pool: plan.pool.as_ref(),
             mesh,
         });
-        made.add_cluster(&cluster);
+        made.add_cluster(&cluster.resource);
+        made.problems.extend(cluster.problems);
         if let Some(bind) = &plan.bind {
-            made.add_listener(&listener::inbound(bind, &port(plan), mesh));
+            made.add_listener(&translate::listener::inbound(bind, &port(plan), mesh));
         }
     }
     if key.interception != InterceptionMode::None {
         made.add_cluster(&cluster::inbound_passthrough(mesh));
         let ports = captured.into_iter().map(port).collect();
-        let input = InboundInput { ports, mesh, kind: ProxyKind::Sidecar, interception: key.interception };
-        made.add_listener(&listener::virtual_inbound(&input));
+        let input = InboundInput { ports, mesh, interception: key.interception };
+        made.add_listener(&translate::listener::virtual_inbound(&input));
     }
     Some(made)
 }
 
 impl Inbound {
     fn add_cluster(&mut self, cluster: &xds::envoy::Cluster) {
-        self.clusters.insert(cluster.name.as_str().into(), Some(Arc::new(Resource::whole(cluster.name.clone(), cluster))));
+        self.clusters
+            .insert(cluster.name.as_str().into(), Some(Arc::new(Resource::whole(cluster.name.clone(), cluster))));
     }
 
     fn add_listener(&mut self, listener: &xds::envoy::Listener) {
@@ -85,7 +99,7 @@ impl Inbound {
 
 fn port(plan: &Plan) -> InboundPort<'_> {
     let service = plan.service.as_ref().and_then(|(service, number)| Some((&**service, service.port(*number)?)));
-    InboundPort { port: plan.port, protocol: plan.protocol, service }
+    InboundPort { port: plan.port, protocol: plan.protocol, service, cluster: InboundCluster(plan.port).to_string() }
 }
 
 /// One chain per target port of the Services that select the workload; the oldest Service of a port names it.
@@ -109,15 +123,22 @@ fn from_services(
         }
     }
     let endpoint = |target| match mesh.inbound_traffic_policy.mode {
-        InboundTrafficPolicyMode::Passthrough => InboundEndpoint::OriginalDst,
-        InboundTrafficPolicyMode::Localhost => InboundEndpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), target)),
+        InboundTrafficPolicyMode::Passthrough => Endpoint::OriginalDst,
+        InboundTrafficPolicyMode::Localhost => Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), target)),
     };
     by_target
         .into_iter()
         .filter_map(|(target, (service, number))| {
             let protocol = service.port(number)?.protocol;
             let pool = sidecar.and_then(|it| it.inbound_connection_pool.clone());
-            Some(Plan { port: target, protocol, service: Some((service, number)), endpoint: endpoint(target), bind: None, pool })
+            Some(Plan {
+                port: target,
+                protocol,
+                service: Some((service, number)),
+                endpoint: endpoint(target),
+                bind: None,
+                pool,
+            })
         })
         .collect()
 }
@@ -139,8 +160,8 @@ fn from_ingress(
             problems.push(Problem::new(object, format!("spec.ingress[{at}].port.number"), reason));
             continue;
         }
-        let bound = key.interception == InterceptionMode::None
-            || listener.capture_mode == crds::networking::CaptureMode::None;
+        let bound =
+            key.interception == InterceptionMode::None || listener.capture_mode == crds::networking::CaptureMode::None;
         let ip = key.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let instance = key.ports.iter().find(|it| it.target == port || it.port == port);
         let service = instance.and_then(|it| Some((reads.get(services, &it.service)?.clone(), it.port)));
@@ -165,20 +186,19 @@ fn from_ingress(
 
 /// `127.0.0.1:P`, `[::1]:P`, `0.0.0.0:P` (the workload's own address) or `unix:///path`; empty: where the
 /// connection was going.
-fn endpoint(text: &str, own: IpAddr, object: Option<&ObjectKey>, at: usize, problems: &mut Vec<Problem>) -> InboundEndpoint {
+fn endpoint(text: &str, own: IpAddr, object: Option<&ObjectKey>, at: usize, problems: &mut Vec<Problem>) -> Endpoint {
     if let Some(path) = text.strip_prefix("unix://") {
-        return InboundEndpoint::Unix(path.to_owned());
+        return Endpoint::Unix(path.to_owned());
     }
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_unspecified() => InboundEndpoint::Ip(SocketAddr::new(own, address.port())),
-        Ok(address) => InboundEndpoint::Ip(address),
+        Ok(address) if address.ip().is_unspecified() => Endpoint::Ip(SocketAddr::new(own, address.port())),
+        Ok(address) => Endpoint::Ip(address),
         Err(_) => {
             if let (false, Some(object)) = (text.is_empty(), object) {
                 let reason = Reason::Invalid(format!("{text:?} is neither IP:PORT nor unix:///PATH"));
                 problems.push(Problem::new(object, format!("spec.ingress[{at}].defaultEndpoint"), reason));
             }
-            InboundEndpoint::OriginalDst
+            Endpoint::OriginalDst
         }
     }
 }
-

@@ -81,7 +81,7 @@ impl Sorted {
             Kind::Sidecar => self.sidecars.push((key, None)),
             Kind::VirtualService => self.virtual_services.push((key, None)),
             Kind::WorkloadEntry => self.workload_entries.push((key, None)),
-            Kind::Deployment | Kind::Namespace => {}
+            Kind::Deployment | Kind::Namespace | Kind::Unread(_) => {}
         }
     }
 }

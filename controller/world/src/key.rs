@@ -10,30 +10,30 @@ use std::sync::Arc;
 
 /// The DestinationRules of one namespace for one host or wildcard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RuleKey {
-    pub namespace: Namespace,
-    pub host: Hostname,
+pub(crate) struct RuleKey {
+    pub(crate) namespace: Namespace,
+    pub(crate) host: Hostname,
 }
 
 /// One of a [`RuleKey`]'s merged rules: rules of different visibility stay apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RuleRef {
-    pub key: RuleKey,
-    pub at: usize,
+pub(crate) struct RuleRef {
+    pub(crate) key: RuleKey,
+    pub(crate) at: usize,
 }
 
 /// What a group of proxies sees of the mesh. Proxies of one scope share clusters, routes and outbound listeners.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ScopeKey {
-    pub namespace: Namespace,
-    pub kind: ProxyKind,
+pub(crate) struct ScopeKey {
+    pub(crate) namespace: Namespace,
+    pub(crate) kind: ProxyKind,
     /// Set only while some VirtualService asks for source labels.
-    pub labels: Option<Arc<BTreeMap<String, String>>>,
-    pub reach: Reach,
+    pub(crate) labels: Option<Arc<BTreeMap<String, String>>>,
+    pub(crate) reach: Reach,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// The base that all namespaces share, and on top of it what this namespace sees differently.
     Layered,
     /// Nothing is shared: a Sidecar limits the imports, or listeners bind addresses of their own.
@@ -42,7 +42,7 @@ pub enum Reach {
 
 /// A set of resources that proxies share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SetKey {
+pub(crate) enum SetKey {
     /// As any namespace sees what is public.
     Base,
     /// Where gateways differ from the base.
@@ -77,77 +77,83 @@ impl fmt::Display for ScopeKey {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterKey {
-    pub service: ServiceKey,
-    pub port: u16,
-    pub subset: Option<Arc<str>>,
-    pub rule: Option<RuleRef>,
+pub(crate) struct ClusterKey {
+    pub(crate) service: ServiceKey,
+    pub(crate) port: u16,
+    pub(crate) subset: Option<Arc<str>>,
+    pub(crate) rule: Option<RuleRef>,
     /// `Router` only where it makes a difference (headless services).
-    pub kind: ProxyKind,
+    pub(crate) kind: ProxyKind,
 }
 
 /// Where a proxy stands, for load assignments that differ by it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VantageKey {
-    pub locality: Arc<Locality>,
-    pub node: Option<Arc<str>>,
-    pub labels: Labels,
+pub(crate) struct VantageKey {
+    pub(crate) locality: Arc<Locality>,
+    pub(crate) node: Option<Arc<str>>,
+    pub(crate) labels: Labels,
 }
 
 /// What the inbound side of a sidecar depends on. Replicas of a workload have equal keys when captured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InboundKey {
-    pub interception: InterceptionMode,
-    pub sidecar: Option<ObjectKey>,
+pub(crate) struct InboundKey {
+    pub(crate) interception: InterceptionMode,
+    pub(crate) sidecar: Option<ObjectKey>,
     /// Set where listeners bind it (interception NONE) or a Sidecar's `0.0.0.0` endpoint means it.
-    pub ip: Option<IpAddr>,
-    pub ports: Vec<Instance>,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) ports: Vec<Instance>,
 }
 
 /// A service port that the workload serves, and where the program listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instance {
-    pub target: u16,
-    pub service: ServiceKey,
-    pub port: u16,
+pub(crate) struct Instance {
+    pub(crate) target: u16,
+    pub(crate) service: ServiceKey,
+    pub(crate) port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GatewayKey {
-    pub namespace: Namespace,
-    pub labels: Labels,
-    pub scope: Arc<ScopeKey>,
+pub(crate) struct GatewayKey {
+    pub(crate) namespace: Namespace,
+    pub(crate) labels: Labels,
+    pub(crate) scope: Arc<ScopeKey>,
     /// Service ports that lead to this gateway: a Gateway names those, the proxy listens on their targets.
-    pub ports: Vec<Instance>,
+    pub(crate) ports: Vec<Instance>,
 }
 
 /// One outbound listener address. `bind` is an IP address or a Unix path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotKey {
-    pub set: SetKey,
-    pub bind: Arc<str>,
-    pub port: u16,
+pub(crate) struct SlotKey {
+    pub(crate) set: SetKey,
+    pub(crate) bind: Arc<str>,
+    pub(crate) port: u16,
 }
 
 /// A virtual host of a route table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VirtualHostKey {
-    pub table: TableKey,
-    pub subject: Subject,
+pub(crate) struct VirtualHostKey {
+    pub(crate) table: TableKey,
+    pub(crate) subject: Subject,
 }
 
 /// A route configuration: `rds` is its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableKey {
-    pub set: SetKey,
-    pub rds: Arc<str>,
+pub(crate) struct TableKey {
+    pub(crate) set: SetKey,
+    pub(crate) rds: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Subject {
-    Service { service: ServiceKey, port: u16 },
+pub(crate) enum Subject {
+    Service {
+        service: ServiceKey,
+        port: u16,
+    },
     /// A VirtualService's host that no service has.
-    Host { host: Hostname, rules: ObjectKey },
+    Host {
+        host: Hostname,
+        rules: ObjectKey,
+    },
     /// A base virtual host that this scope must not see.
     Mask(Arc<str>),
 }

@@ -1,1 +1,133 @@
+//! All tables of the mesh and the order in which a commit walks them: the data flow, from objects and connected
+//! proxies to what each proxy is sent. Knows nothing of Kubernetes clients, sockets or time.
+//!
+//! Read [`World::commit`] and the stages it calls top to bottom. How sharing works: what is public is translated
+//! once, as any namespace sees it (the *base*); a namespace has entries of its own only where it differs (its own
+//! services answer to short names, its own rules apply). A Sidecar, or listeners that bind addresses of their own,
+//! make a *full* scope that shares nothing.
 
+mod catalog;
+mod gateway;
+mod inbound;
+mod input;
+mod key;
+mod made;
+mod outbound;
+mod publish;
+mod scope;
+mod stage;
+
+pub use input::{Batch, Stored};
+pub use publish::Changes;
+
+use crds::mesh_config::MeshConfig;
+use crds::{Kind, ObjectKey, Problem};
+use input::Sorted;
+use publish::Publisher;
+use stage::{Catalog, Inputs, Outbound, Scopes, Sides};
+use tables::{Commit, Dump};
+use xds::{ConnectionId, Resource, TypeUrl};
+
+/// The mesh as tables. Feed it batches, hand what comes out to the xDS server.
+pub struct World {
+    commit: Commit,
+    inputs: Inputs,
+    catalog: Catalog,
+    scopes: Scopes,
+    outbound: Outbound,
+    sides: Sides,
+    publisher: Publisher,
+    mesh: MeshConfig,
+    mesh_problems: Vec<Problem>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(Commit::default())
+    }
+
+    /// An engine with settings of its own (threads).
+    pub fn with(mut commit: Commit) -> Self {
+        let c = &mut commit;
+        let (inputs, catalog, scopes) = (Inputs::new(c), Catalog::new(c), Scopes::new(c));
+        let (outbound, sides) = (Outbound::new(c), Sides::new(c));
+        let mesh = MeshConfig::default();
+        let mut world = Self {
+            inputs,
+            catalog,
+            scopes,
+            outbound,
+            sides,
+            publisher: Publisher::default(),
+            mesh: mesh.clone(),
+            mesh_problems: vec![],
+            commit,
+        };
+        world.commit.input(&mut world.inputs.mesh, vec![((), Some(mesh))]);
+        world
+    }
+
+    /// Applies one batch and brings every table up to date. What comes out is what differs for proxies.
+    pub fn commit(&mut self, batch: Batch) -> Changes {
+        self.decode_mesh(&batch);
+        let mut sorted = Sorted::new(batch.objects);
+        let c = &mut self.commit;
+        self.inputs.commit(c, &mut sorted, batch.proxies, &self.mesh);
+        self.catalog.commit(c, &self.inputs);
+        self.scopes.commit(c, &self.inputs, &self.catalog);
+        self.outbound.commit(c, &self.inputs, &self.catalog, &self.scopes);
+        self.sides.commit(c, &self.inputs, &self.catalog, &self.scopes);
+        self.publisher.changes(&self.catalog, &self.outbound, &self.sides, &self.mesh_problems)
+    }
+
+    /// The MeshConfig in force is the last good one, field by field: that takes the one before, so it is decoded
+    /// at the door.
+    fn decode_mesh(&mut self, batch: &Batch) {
+        for (key, object) in batch.objects.iter().filter(|(key, _)| is_mesh_config(key)) {
+            (self.mesh, self.mesh_problems) = match object {
+                Some(object) => crds::decode::mesh_config_map(object, &self.mesh),
+                None => crds::decode::mesh_config_text("", &self.mesh, key),
+            };
+        }
+    }
+
+    /// What a connected proxy has, of one type; for offline use, dumps and tests.
+    pub fn resources(&self, proxy: ConnectionId, kind: TypeUrl) -> Vec<std::sync::Arc<Resource>> {
+        self.publisher.resources(proxy, kind)
+    }
+
+    /// Everything wrong with the objects in force that shows only when they meet.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.publisher.problems(&self.mesh_problems)
+    }
+
+    pub fn mesh_config(&self) -> &MeshConfig {
+        &self.mesh
+    }
+
+    /// Every table, in the order of the data flow.
+    pub fn tables(&self) -> Vec<&dyn Dump> {
+        let mut tables = self.inputs.tables();
+        tables.extend(self.catalog.tables());
+        tables.extend(self.scopes.tables());
+        tables.extend(self.outbound.tables());
+        tables.extend(self.sides.tables());
+        tables
+    }
+
+    /// One row with what it read and who read it; `key` is the row's key as the dump prints it.
+    pub fn dump_row(&self, table: &str, key: &str) -> Option<tables::RowDump> {
+        self.commit.dump_row(&self.tables(), table, key)
+    }
+}
+
+/// The ConfigMap `istio` of whichever namespace holds the control plane.
+fn is_mesh_config(key: &ObjectKey) -> bool {
+    key.kind == Kind::ConfigMap && &*key.name == "istio"
+}

@@ -1,11 +1,13 @@
 //! What scopes send: clusters, load assignments, virtual hosts, route tables and outbound listeners.
 
-use crate::catalog::{Groups, Mesh, Objects, Rules};
-use crate::key::{ClusterKey, Reach, RuleRef, ScopeKey, SetKey, SlotKey, Subject, TableKey, VantageKey, VirtualHostKey};
+use crate::catalog::{Groups, Mesh, Rules};
+use crate::key::{
+    ClusterKey, Reach, RuleRef, ScopeKey, SetKey, SlotKey, Subject, TableKey, VantageKey, VirtualHostKey,
+};
 use crate::made::Made;
-use crate::scope::{Feed, Member, Scope};
-use crds::mesh_config::MeshConfig;
-use crds::networking::{OutboundTrafficPolicy, VirtualService};
+use crate::scope::{Egress, Feed, Member, Scope};
+use crate::stage::OwnMember;
+use crds::mesh_config::{InterceptionMode, MeshConfig};
 use crds::{ObjectKey, Problem, Reason};
 use imbl::OrdMap;
 use model::{
@@ -18,9 +20,10 @@ use std::sync::Arc;
 use tables::{Reads, Shared, Table};
 use translate::cluster::{self, ClusterInput};
 use translate::endpoint::{self, AssignmentInput, Vantage};
-use translate::listener::outbound as listener;
+use translate::listener::{Bind, outbound as listener};
+use translate::name::SidecarRoute;
 use translate::route::{self, Client, DomainForm, VirtualHostInput};
-use xds::{Piece, Pieces, Resource, TypeUrl};
+use xds::{Layer, Piece, Pieces, Resource, TypeUrl};
 
 pub(crate) type RuleTable = Table<crate::key::RuleKey, Rules>;
 type Services = Table<ServiceKey, Service>;
@@ -94,7 +97,7 @@ pub(crate) fn assignment(
 
 /// What a scope shows in one set for one service: cluster names that differ from the base, masks of those it hides.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entry {
+pub(crate) enum Entry {
     Cluster(ClusterKey),
     Mask(Arc<str>),
 }
@@ -110,78 +113,194 @@ pub(crate) fn differing_clusters(own: &Member, base: Option<&Member>) -> Vec<Ent
     entries
 }
 
-/// How one scope's outbound side is laid out for one service.
+/// How the outbound side of a set is laid out for one service.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// Virtual hosts: route table and service port.
-    pub virtual_hosts: BTreeSet<(Arc<str>, u16)>,
-    /// Base virtual hosts that must not be seen.
-    pub masks: BTreeSet<(Arc<str>, Arc<str>)>,
-    /// Listener addresses and the service ports in them.
-    pub slots: BTreeSet<(Arc<str>, u16, u16)>,
+    pub(crate) virtual_hosts: BTreeSet<(Arc<str>, u16)>,
+    /// Base virtual hosts, by route table and name, that must not be seen.
+    pub(crate) masks: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Listener addresses.
+    pub(crate) slots: BTreeSet<(Arc<str>, u16, PortClass)>,
+}
+
+impl Placement {
+    /// `bind`: the address that a listener of the sidecar's own binds.
+    fn add_slots(&mut self, service: &Service, port: &ServicePort, bind: Option<&str>, ips: &[IpAddr]) {
+        let class = if port.protocol.is_http() { PortClass::Http } else { PortClass::Other };
+        let mut slots = listener::slots(service, port, InterceptionMode::Redirect, bind);
+        if bind.is_none() && listener::by_endpoint(service, port) {
+            slots.extend(listener::headless_slots(service, port, ips.iter().copied(), None));
+        }
+        for (address, number) in slots {
+            if port.protocol.is_http() || port.protocol == Protocol::Auto {
+                let rds = listener::rds_name(&address, number, service, port.protocol).to_string();
+                self.virtual_hosts.insert((rds.into(), port.number));
+            }
+            self.slots.insert((address.to_string().into(), number, class));
+        }
+    }
+
+    pub(crate) fn virtual_hosts(&self, set: &SetKey, service: &ServiceKey) -> Vec<VirtualHostKey> {
+        let table = |rds: &Arc<str>| TableKey { set: set.clone(), rds: rds.clone() };
+        let hosts = self.virtual_hosts.iter().map(|(rds, port)| VirtualHostKey {
+            table: table(rds),
+            subject: Subject::Service { service: service.clone(), port: *port },
+        });
+        let masks = self.masks.iter();
+        let masks = masks.map(|(rds, name)| VirtualHostKey { table: table(rds), subject: Subject::Mask(name.clone()) });
+        hosts.chain(masks).collect()
+    }
+
+    pub(crate) fn slots(&self, set: &SetKey) -> Vec<SlotClass> {
+        let slot = |(bind, port, class): &(Arc<str>, u16, PortClass)| SlotClass {
+            slot: SlotKey { set: set.clone(), bind: bind.clone(), port: *port },
+            class: *class,
+        };
+        self.slots.iter().map(slot).collect()
+    }
 }
 
 /// Where a captured service's ports are found: HTTP by port, everything else by address.
 pub(crate) fn placement(service: &Service, ips: &[IpAddr]) -> Placement {
     let mut placement = Placement::default();
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-        for (bind, number) in listener::slots(service, port, None, ips) {
-            if port.protocol.is_http() || port.protocol == Protocol::Auto {
-                let rds = listener::rds_name(service, port, &bind);
-                placement.virtual_hosts.insert((rds.into(), port.number));
-            }
-            placement.slots.insert((bind.into(), number, port.number));
-        }
+        placement.add_slots(service, port, None, ips);
     }
     placement
 }
 
 /// The same where a Sidecar says which listener imports what, or where listeners bind an address of their own.
-pub(crate) fn placement_by_egress(service: &Service, ips: &[IpAddr], scope: &Scope, key: &ScopeKey) -> Placement {
+fn placement_by_egress(service: &Service, ips: &[IpAddr], scope: &Scope, key: &ScopeKey) -> Placement {
     let mut placement = Placement::default();
-    let explicit: BTreeSet<u16> = scope.egress.iter().filter_map(|it| it.port).collect();
+    let explicit: BTreeSet<u16> =
+        scope.egress.iter().filter(|it| !it.is_http_proxy()).filter_map(|it| it.port).collect();
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
-        let web = port.protocol.is_http() || port.protocol == Protocol::Auto;
-        if let Reach::Full { http_proxy_port: Some(_), .. } = key.reach
-            && port.protocol.is_http()
-        {
-            placement.virtual_hosts.insert((HTTP_PROXY.into(), port.number));
+        let imports = |it: &&Egress| it.imports.service(&service.key.namespace, &service.key.host);
+        // What a VirtualService pulled in belongs to the listener without a port.
+        let pulled = !scope.egress.iter().any(|it| imports(&it));
+        if port.protocol.is_http() {
+            let tables = proxy_tables_importing(key, scope, |it| pulled || imports(&it));
+            placement.virtual_hosts.extend(tables.into_iter().map(|rds| (rds, port.number)));
         }
-        for egress in &scope.egress {
-            if !egress.imports.service(&service.key.namespace, &service.key.host) {
-                continue;
-            }
-            let here = match (egress.port, egress.protocol) {
-                (Some(number), Some(Protocol::HttpProxy)) => {
-                    if port.protocol.is_http() {
-                        placement.virtual_hosts.insert((number.to_string().into(), port.number));
-                    }
-                    false
-                }
-                (Some(number), _) => number == port.number,
-                (None, _) => !explicit.contains(&port.number),
-            };
-            if !here {
-                continue;
-            }
-            for (bind, number) in listener::slots(service, port, egress.bind.as_deref(), ips) {
-                if web {
-                    let rds = listener::rds_name(service, port, &bind);
-                    placement.virtual_hosts.insert((rds.into(), port.number));
-                }
-                placement.slots.insert((bind.into(), number, port.number));
-            }
-            break;
+        let takes = |it: &&Egress| match it.port {
+            _ if it.is_http_proxy() => false,
+            Some(number) => number == port.number && imports(it),
+            None => !explicit.contains(&port.number) && (pulled || imports(it)),
+        };
+        if let Some(egress) = scope.egress.iter().find(takes) {
+            placement.add_slots(service, port, egress.bind.as_deref(), ips);
         }
     }
     placement
+}
+
+pub(crate) type OwnPlacementTables<'t> = (
+    &'t Table<OwnKey, OwnMember>,
+    &'t Table<Arc<ScopeKey>, Scope>,
+    &'t EndpointTable,
+    &'t Table<ServiceKey, Placement>,
+);
+
+pub(crate) fn own_placement(
+    reads: &mut Reads,
+    (own, scopes, endpoints, placements): OwnPlacementTables<'_>,
+    key: &OwnKey,
+) -> Option<Placement> {
+    let (scope, _) = key;
+    let own = reads.get(own, key)?.clone();
+    let service = &own.member.service;
+    let ips = headless_ips(reads, endpoints, service);
+    if let Reach::Full { .. } = scope.reach {
+        let row = reads.get(scopes, scope)?;
+        return Some(placement_by_egress(service, &ips, row, scope));
+    }
+    let mut placement = placement(service, &ips);
+    let base = own.base.as_ref();
+    if let Some(hidden) = base.and_then(|it| reads.get(placements, &it.service.key)) {
+        let gone = hidden.virtual_hosts.difference(&placement.virtual_hosts);
+        placement.masks = gone.map(|(rds, port)| (rds.clone(), host_name(&service.key.host, *port))).collect();
+    }
+    let same_service = base.is_some_and(|it| it.service == *service);
+    let same_rules = base.is_some_and(|it| it.rule == own.member.rule && it.routes == own.member.routes);
+    // All HTTP services of a port share one listener, whatever their rules are.
+    placement.slots.retain(|(_, _, class)| !same_service || !(same_rules || *class == PortClass::Http));
+    Some(placement)
+}
+
+/// A virtual host's name.
+fn host_name(host: &Hostname, port: u16) -> Arc<str> {
+    format!("{host}:{port}").into()
+}
+
+impl Egress {
+    fn is_http_proxy(&self) -> bool {
+        self.protocol == Some(Protocol::HttpProxy)
+    }
+}
+
+/// Route tables of HTTP proxy listeners: `proxyHttpPort`'s, and those of `HTTP_PROXY` egress listeners.
+pub(crate) fn proxy_tables(key: &ScopeKey, scope: &Scope) -> Vec<Arc<str>> {
+    proxy_tables_importing(key, scope, |_| true)
+}
+
+fn proxy_tables_importing(key: &ScopeKey, scope: &Scope, imports: impl Fn(&Egress) -> bool) -> Vec<Arc<str>> {
+    let default = matches!(key.reach, Reach::Full { http_proxy_port: Some(_), .. });
+    let own = scope.egress.iter().filter(|it| it.is_http_proxy() && imports(it));
+    let own = own.filter_map(|it| it.port).map(|port| port.to_string().into());
+    default.then(|| HTTP_PROXY.into()).into_iter().chain(own).collect()
+}
+
+/// Where VirtualService hosts without a service are found: port 80, as in Istio, and HTTP proxies.
+pub(crate) fn loose_tables(key: &ScopeKey, scope: &Scope) -> Vec<Arc<str>> {
+    std::iter::once("80".into()).chain(proxy_tables(key, scope)).collect()
+}
+
+pub(crate) fn loose_key(set: SetKey, rds: &str, host: &Hostname, rules: &ObjectKey) -> VirtualHostKey {
+    VirtualHostKey {
+        table: TableKey { set, rds: rds.into() },
+        subject: Subject::Host { host: host.clone(), rules: rules.clone() },
+    }
+}
+
+/// The listeners of a scope that stand for no service: what catches everything else, and HTTP proxies.
+pub(crate) fn scope_listeners(
+    reads: &mut Reads,
+    (scopes, mesh): (&Table<Arc<ScopeKey>, Scope>, &Mesh),
+    key: &Arc<ScopeKey>,
+) -> Option<Layer> {
+    let mesh = reads.get(mesh, &())?;
+    let scope = reads.get(scopes, key)?;
+    let mut listeners = vec![];
+    let (mut interception, mut proxy_port) = (InterceptionMode::Redirect, None);
+    if let Reach::Full { interception: mode, http_proxy_port, .. } = &key.reach {
+        (interception, proxy_port) = (*mode, *http_proxy_port);
+    }
+    if interception != InterceptionMode::None {
+        listeners.push(translate::listener::virtual_outbound(&scope.policy, interception, mesh));
+    }
+    listeners.extend(
+        proxy_port.map(|port| translate::listener::http_proxy("127.0.0.1", port, &SidecarRoute::HttpProxy, mesh)),
+    );
+    for egress in scope.egress.iter().filter(|it| it.is_http_proxy()) {
+        if let Some(port) = egress.port {
+            let bind = egress.bind.as_deref().unwrap_or("127.0.0.1");
+            listeners.push(translate::listener::http_proxy(bind, port, &SidecarRoute::Port(port), mesh));
+        }
+    }
+    let named = |it: &xds::envoy::Listener| {
+        let resource = Resource::whole(it.name.clone(), it);
+        (resource.name.clone(), Some(Arc::new(resource)))
+    };
+    Some(listeners.iter().map(named).collect())
 }
 
 /// The route table of `proxyHttpPort`.
 pub(crate) const HTTP_PROXY: &str = "http_proxy";
 
 /// Addresses of a headless service's endpoints: each gets a listener where traffic is captured.
-pub(crate) fn endpoint_ips(endpoints: &Endpoints) -> Vec<IpAddr> {
+pub(crate) fn headless_ips(reads: &mut Reads, endpoints: &EndpointTable, service: &Service) -> Vec<IpAddr> {
+    let Some(endpoints) = service.headless.then(|| reads.get(endpoints, &service.key)).flatten() else { return vec![] };
     let all = endpoints.by_port.values().flatten().filter_map(|it| match it.address {
         Address::Ip(ip) => Some(ip),
         _ => None,
@@ -189,16 +308,10 @@ pub(crate) fn endpoint_ips(endpoints: &Endpoints) -> Vec<IpAddr> {
     all.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// A scope's name for what a destination host means to it.
-pub(crate) struct Seen<'t> {
-    pub(crate) service: Option<&'t Shared<Service>>,
-    pub(crate) rule: Option<&'t MergedRule>,
-}
-
 pub(crate) type SeeTables<'t> = (
     &'t Table<Hostname, ServiceKey>,
     &'t Table<ServiceKey, Member>,
-    (&'t Groups<(Arc<ScopeKey>, Hostname), OwnKey>, &'t Table<OwnKey, Member>),
+    (&'t Groups<(Arc<ScopeKey>, Hostname), OwnKey>, &'t Table<OwnKey, OwnMember>),
     &'t RuleTable,
 );
 
@@ -211,18 +324,18 @@ pub(crate) fn see<'t>(
     (hosts, base, (by_host, own), _): SeeTables<'t>,
     set: &SetKey,
     host: &Hostname,
-) -> Option<&'t Shared<Member>> {
+) -> Option<&'t Member> {
     if let SetKey::Own(scope) = set {
         let keys = reads.get(by_host, &(scope.clone(), host.clone()));
         if let Some(key) = keys.and_then(|it| it.get_min()) {
-            return reads.get(own, key);
+            return reads.get(own, key).map(|it| &it.member);
         }
         if matches!(scope.reach, Reach::Full { .. }) {
             return None;
         }
     }
     let key = reads.get(hosts, host)?;
-    reads.get(base, key)
+    reads.get(base, key).map(|it| &**it)
 }
 
 pub(crate) fn destinations<'t>(
@@ -263,10 +376,10 @@ pub(crate) type VirtualHostTables<'t> = (
 
 /// A virtual host, encoded as a field of its route table; `None` hides the base's.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EncodedHost {
-    pub name: Arc<str>,
-    pub piece: Option<Arc<Piece>>,
-    pub problems: Vec<Problem>,
+pub(crate) struct EncodedHost {
+    pub(crate) name: Arc<str>,
+    pub(crate) piece: Option<Arc<Piece>>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// The number of `RouteConfiguration.virtual_hosts`.
@@ -290,7 +403,13 @@ pub(crate) fn virtual_host(
             let wanted = route::domains(&member.service, *port, client.namespace, form);
             let domains = owned_domains(reads, owners, &member.service, *port, wanted, &mut problems);
             let port_view = member.service.port(*port)?;
-            (format!("{}:{port}", service.host), domains, Some((&*member.service, port_view)), member.routes.clone(), *port)
+            (
+                format!("{}:{port}", service.host),
+                domains,
+                Some((&*member.service, port_view)),
+                member.routes.clone(),
+                *port,
+            )
         }
         Subject::Host { host, rules } => {
             let port = key.table.rds.parse().unwrap_or(80);
@@ -298,7 +417,8 @@ pub(crate) fn virtual_host(
         }
     };
     let rules = rules.and_then(|it| reads.get(all_rules, &it)).cloned();
-    let hosts = rules.as_ref().map(|it| it.destination_hosts()).unwrap_or_default();
+    let mut hosts = rules.as_ref().map(|it| it.destination_hosts()).unwrap_or_default();
+    hosts.extend(service.map(|(service, _)| service.key.host.clone()));
     let destinations = destinations(reads, see_tables, set, hosts);
     let made = route::virtual_host(&VirtualHostInput {
         name: name.clone(),
@@ -311,7 +431,7 @@ pub(crate) fn virtual_host(
         mesh,
     });
     problems.extend(made.problems);
-    let piece = Some(Pieces::field(VIRTUAL_HOSTS, &made.resource));
+    let piece = Some(Piece::field(VIRTUAL_HOSTS, &made.resource));
     Some(EncodedHost { name: name.into(), piece, problems })
 }
 
@@ -319,6 +439,7 @@ pub(crate) fn virtual_host(
 fn form(rds: &str, port: u16) -> DomainForm {
     match rds.parse::<u16>() {
         Ok(number) if number == port => DomainForm::Plain,
+        Err(_) if rds != HTTP_PROXY => DomainForm::Any,
         _ => DomainForm::WithPort,
     }
 }
@@ -359,11 +480,7 @@ fn owned_domains(
 /// The pieces of a base route table, and the same with a scope's own laid over them.
 pub(crate) type HostMap = OrdMap<Arc<str>, Option<Arc<Piece>>>;
 
-pub(crate) fn base_pieces(
-    reads: &mut Reads,
-    hosts: &Table<TableKey, HostMap>,
-    rds: &Arc<str>,
-) -> Option<PiecesRow> {
+pub(crate) fn base_pieces(reads: &mut Reads, hosts: &Table<TableKey, HostMap>, rds: &Arc<str>) -> Option<Pieces> {
     let hosts = reads.get(hosts, &TableKey { set: SetKey::Base, rds: rds.clone() })?;
     let mut pieces = Pieces::default();
     for (name, piece) in hosts.iter() {
@@ -371,25 +488,11 @@ pub(crate) fn base_pieces(
             pieces.insert(name.clone(), piece.clone());
         }
     }
-    Some(PiecesRow(pieces))
+    Some(pieces)
 }
 
-/// Compared by what is in it.
-#[derive(Clone, Debug)]
-pub struct PiecesRow(pub Pieces);
-
-impl PartialEq for PiecesRow {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.sum() == other.0.sum() && self.0.map().len() == other.0.map().len()
-    }
-}
-
-pub(crate) type RouteTables<'t> = (
-    &'t Table<Arc<str>, PiecesRow>,
-    &'t Table<TableKey, HostMap>,
-    &'t Table<Arc<ScopeKey>, Scope>,
-    &'t Mesh,
-);
+pub(crate) type RouteTables<'t> =
+    (&'t Table<Arc<str>, Pieces>, &'t Table<TableKey, HostMap>, &'t Table<Arc<ScopeKey>, Scope>, &'t Mesh);
 
 pub(crate) fn route_table(
     reads: &mut Reads,
@@ -397,13 +500,15 @@ pub(crate) fn route_table(
     key: &TableKey,
 ) -> Option<Arc<Resource>> {
     let mut policy = reads.get(mesh, &())?.outbound_traffic_policy.clone();
-    let mut layered = true;
+    let (mut layered, mut proxy) = (true, false);
     if let SetKey::Own(scope) = &key.set {
-        policy = reads.get(scopes, scope)?.policy.clone();
+        let row = reads.get(scopes, scope)?;
+        policy = row.policy.clone();
         layered = scope.reach == Reach::Layered;
+        proxy = proxy_tables(scope, row).contains(&key.rds);
     }
     let under = layered.then(|| reads.get(base, &key.rds)).flatten();
-    let mut pieces = under.map(|it| it.0.clone()).unwrap_or_default();
+    let mut pieces = under.map(|it| (**it).clone()).unwrap_or_default();
     if let SetKey::Own(_) = &key.set {
         for (name, piece) in reads.get(hosts, key).into_iter().flat_map(|it| it.iter()) {
             match piece {
@@ -412,31 +517,38 @@ pub(crate) fn route_table(
             }
         }
     }
-    let catch_all = route::catch_all(&policy);
-    pieces.insert(catch_all.name.as_str().into(), Pieces::field(VIRTUAL_HOSTS, &catch_all));
-    let head = xds::canonical::encode(&route::route_configuration(&key.rds));
+    // The table of one sniffed service takes every host already.
+    if proxy || form(&key.rds, 0) != DomainForm::Any {
+        let catch_all = route::catch_all(&policy);
+        pieces.insert(catch_all.name.as_str().into(), Piece::field(VIRTUAL_HOSTS, &catch_all));
+    }
+    let head = match proxy {
+        true => route::http_proxy_configuration(&key.rds),
+        false => route::route_configuration(&key.rds),
+    };
+    let head = xds::canonical::encode(&head);
     Some(Arc::new(Resource::joined(TypeUrl::Route, key.rds.clone(), head, &pieces)))
 }
 
 /// An outbound listener's members: which ports of which services meet at an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotClass {
-    pub slot: SlotKey,
-    pub class: PortClass,
+pub(crate) struct SlotClass {
+    pub(crate) slot: SlotKey,
+    pub(crate) class: PortClass,
 }
 
 /// All HTTP services of a port make one and the same listener, so one of them stands for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PortClass {
+pub(crate) enum PortClass {
     Http,
     Other,
 }
 
-pub(crate) type SlotGroups = Groups<SlotClass, (ServiceKey, u16)>;
+pub(crate) type SlotGroups<K> = Groups<SlotClass, K>;
 
 pub(crate) type ListenerTables<'t> = (
     SeeTables<'t>,
-    (&'t SlotGroups, &'t SlotGroups),
+    (&'t SlotGroups<ServiceKey>, &'t SlotGroups<OwnKey>),
     &'t Table<ObjectKey, RouteRules>,
     &'t Table<Arc<ScopeKey>, Scope>,
     &'t Mesh,
@@ -448,80 +560,65 @@ pub(crate) fn outbound_listener(
     key: &SlotKey,
 ) -> Option<Made> {
     let mesh = reads.get(mesh, &())?;
-    let mut members: BTreeMap<(ServiceKey, u16), ()> = BTreeMap::new();
-    let mut policy = mesh.outbound_traffic_policy.clone();
+    let mut policy = &mesh.outbound_traffic_policy;
     let mut bind_to_port = false;
-    let mut add = |reads: &mut Reads, groups: &SlotGroups, slot: &SlotKey| {
-        for class in [PortClass::Http, PortClass::Other] {
-            let all = reads.get(groups, &SlotClass { slot: slot.clone(), class });
-            let take = if class == PortClass::Http { 1 } else { usize::MAX };
-            members.extend(all.into_iter().flat_map(|it| it.iter().take(take)).map(|it| (it.clone(), ())));
-        }
-    };
+    let mut hosts: BTreeSet<Hostname> = BTreeSet::new();
+    let base_key = SlotKey { set: SetKey::Base, ..key.clone() };
     match &key.set {
         SetKey::Own(scope) => {
             let row = reads.get(scopes, scope)?;
-            policy = row.policy.clone();
+            policy = &row.policy;
             bind_to_port = row.egress.iter().any(|it| it.bind.as_deref() == Some(&key.bind));
             if scope.reach == Reach::Layered {
-                add(reads, base_slots, &SlotKey { set: SetKey::Base, ..key.clone() });
+                hosts.extend(slot_members(reads, base_slots, &base_key, |it| &it.host));
             }
-            add(reads, own_slots, key);
+            hosts.extend(slot_members(reads, own_slots, key, |(_, it)| &it.host));
         }
-        _ => add(reads, base_slots, key),
+        _ => hosts.extend(slot_members(reads, base_slots, &base_key, |it| &it.host)),
     }
     let none = BTreeMap::new();
     let client = client(&key.set, &none, model::virtual_service::MESH);
-    let mut found: Vec<(&Shared<Member>, u16, Option<&Shared<RouteRules>>, Destinations<'_>)> = vec![];
-    for (service, port) in members.into_keys() {
-        let Some(member) = see(reads, see_tables, &key.set, &service.host) else { continue };
+    let mut found: Vec<(&Member, Option<&Shared<RouteRules>>, Destinations<'_>)> = vec![];
+    for host in hosts {
+        let Some(member) = see(reads, see_tables, &key.set, &host) else { continue };
         let rules = member.routes.as_ref().and_then(|it| reads.get(all_rules, it));
         let hosts = rules.map(|it| it.destination_hosts()).unwrap_or_default();
-        let destinations = destinations(reads, see_tables, &key.set, hosts);
-        found.push((member, port, rules, destinations));
+        found.push((member, rules, destinations(reads, see_tables, &key.set, hosts)));
     }
-    found.sort_by(|a, b| (&a.0.service.age, a.1).cmp(&(&b.0.service.age, b.1)));
-    found.dedup_by(|a, b| (&a.0.service.key, a.1) == (&b.0.service.key, b.1));
+    found.sort_by(|a, b| a.0.service.age.cmp(&b.0.service.age));
     let mut members = vec![];
-    for (member, port, rules, destinations) in &found {
-        let Some(port) = member.service.port(*port) else { continue };
+    for (member, rules, destinations) in &found {
+        let Some(port) = member.service.port(key.port) else { continue };
         let rule = merged_rule(reads, see_tables.3, member.rule.as_ref());
-        members.push(listener::Member {
-            service: &member.service,
-            port,
-            rules: rules.map(|it| &**it),
-            destinations,
-            rule,
-        });
+        let rules = rules.map(|it| &**it);
+        members.push(listener::Member { service: &member.service, port, rules, destinations, rule });
     }
     let owner = members.first().map(|it| it.service.object.clone())?;
     let slot = listener::Slot {
-        bind: &key.bind,
+        bind: Bind::parse(&key.bind)?,
         port: key.port,
         bind_to_port,
         members,
-        policy: &policy,
+        policy,
         mesh,
         client: &client,
     };
-    let made = listener::listener(&slot)?;
-    Some(Made::checked(made, true, &owner))
+    Some(Made::optional(listener::listener(&slot), &owner))
 }
 
-/// Which slots an own member needs beside the base's: all in a full scope; in a layered one those of ports that are
-/// carried as bytes and whose rules differ, and those the base does not have at all.
-pub(crate) fn own_slots(own: &Member, base: Option<&Member>, placement: &Placement) -> Vec<(Arc<str>, u16, u16)> {
-    let same_service = base.is_some_and(|it| it.service == own.service);
-    let same_rules = base.is_some_and(|it| it.rule == own.rule && it.routes == own.routes);
-    placement
-        .slots
-        .iter()
-        .filter(|(_, _, port)| {
-            let http = own.service.port(*port).is_some_and(|it| it.protocol.is_http());
-            !same_service || !(http || same_rules)
-        })
-        .cloned()
-        .collect()
+/// All HTTP services of a port make one and the same listener: the first stands for them.
+fn slot_members<K: tables::Key>(
+    reads: &mut Reads,
+    groups: &SlotGroups<K>,
+    slot: &SlotKey,
+    host: fn(&K) -> &Hostname,
+) -> Vec<Hostname> {
+    let mut hosts = vec![];
+    for (class, most) in [(PortClass::Http, 1), (PortClass::Other, usize::MAX)] {
+        let group = reads.get(groups, &SlotClass { slot: slot.clone(), class });
+        hosts.extend(group.into_iter().flat_map(|it| it.iter()).take(most).map(|it| host(it).clone()));
+    }
+    hosts
 }
 
 /// Hosts of public VirtualServices that no public service has, with the oldest such VirtualService.
@@ -549,7 +646,7 @@ pub(crate) fn fed(member: &Member, feed: Feed) -> impl Iterator<Item = &ClusterK
 /// VirtualServices that have no effect on a host because an older one rules it.
 pub(crate) fn shadowed(
     reads: &mut Reads,
-    (by_host, all, _): (&Groups<Hostname, ObjectKey>, &Table<ObjectKey, RouteRules>, &Objects<VirtualService>),
+    (by_host, all): (&Groups<Hostname, ObjectKey>, &Table<ObjectKey, RouteRules>),
     host: &Hostname,
 ) -> Option<Vec<Problem>> {
     let mut list: Vec<_> = reads
@@ -568,18 +665,5 @@ pub(crate) fn shadowed(
 
 /// What every captured proxy has: the clusters and listeners that stand for "anything else".
 pub(crate) fn shared_clusters(mesh: &MeshConfig) -> Vec<Resource> {
-    [cluster::black_hole(), cluster::passthrough(mesh)]
-        .map(|it| Resource::whole(it.name.clone(), &it))
-        .into()
-}
-
-/// Policy and outbound port as the scope's own listeners need them.
-pub(crate) fn virtual_outbound(policy: &OutboundTrafficPolicy, mesh: &MeshConfig) -> Resource {
-    let made = translate::listener::virtual_outbound(policy, mesh);
-    Resource::whole(made.name.clone(), &made)
-}
-
-/// Needed where a port is only known by number.
-pub(crate) fn port_of(service: &Service, number: u16) -> Option<&ServicePort> {
-    service.port(number)
+    [cluster::black_hole(), cluster::passthrough(mesh)].map(|it| Resource::whole(it.name.clone(), &it)).into()
 }

@@ -20,13 +20,13 @@ use xds::ConnectionId;
 
 /// What a proxy's configuration depends on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Class {
-    pub scope: Arc<ScopeKey>,
-    pub vantage: Arc<VantageKey>,
+pub(crate) struct Class {
+    pub(crate) scope: Arc<ScopeKey>,
+    pub(crate) vantage: Arc<VantageKey>,
     /// Sidecars.
-    pub inbound: Option<Arc<InboundKey>>,
+    pub(crate) inbound: Option<Arc<InboundKey>>,
     /// Gateways.
-    pub gateway: Option<Arc<GatewayKey>>,
+    pub(crate) gateway: Option<Arc<GatewayKey>>,
 }
 
 pub(crate) type ClassTables<'t> = (
@@ -48,9 +48,8 @@ pub(crate) fn class(
     let vantage =
         VantageKey { locality: proxy.locality.clone(), node: proxy.node.clone(), labels: proxy.labels.clone() };
     let vantage = Arc::new(vantage);
-    let scope = |labels, reach| {
-        Arc::new(ScopeKey { namespace: proxy.namespace.clone(), kind: proxy.kind, labels, reach })
-    };
+    let scope =
+        |labels, reach| Arc::new(ScopeKey { namespace: proxy.namespace.clone(), kind: proxy.kind, labels, reach });
     if proxy.kind == ProxyKind::Router {
         let scope = scope(None, Reach::Layered);
         let gateway = GatewayKey {
@@ -137,24 +136,24 @@ fn container_port(pod: &kube::Pod, name: &str) -> Option<u16> {
 
 /// What a scope sees: for each host the one service it means there.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// Layered scopes list only what may differ from the base.
-    pub services: BTreeMap<Hostname, ServiceKey>,
+    pub(crate) services: BTreeMap<Hostname, ServiceKey>,
     /// Full scopes: hosts of VirtualServices that no service has.
-    pub loose: BTreeMap<Hostname, ObjectKey>,
+    pub(crate) loose: BTreeMap<Hostname, ObjectKey>,
     /// Full scopes: where outbound listeners bind, and what they import.
-    pub egress: Vec<Egress>,
-    pub policy: OutboundTrafficPolicy,
+    pub(crate) egress: Vec<Egress>,
+    pub(crate) policy: OutboundTrafficPolicy,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Egress {
+pub(crate) struct Egress {
     /// `None`: every port that the others leave.
-    pub port: Option<u16>,
-    pub protocol: Option<Protocol>,
+    pub(crate) port: Option<u16>,
+    pub(crate) protocol: Option<Protocol>,
     /// `None`: by captured address.
-    pub bind: Option<Arc<str>>,
-    pub imports: Imports,
+    pub(crate) bind: Option<Arc<str>>,
+    pub(crate) imports: Imports,
 }
 
 pub(crate) type ScopeTables<'t> = (
@@ -164,7 +163,12 @@ pub(crate) type ScopeTables<'t> = (
     // DestinationRules by namespace and audience
     (&'t Groups<Arc<str>, RuleKey>, &'t Groups<Arc<str>, RuleKey>),
     // VirtualServices; those of the mesh, of an audience, asking for their source
-    (&'t Table<ObjectKey, RouteRules>, &'t Groups<(), ObjectKey>, &'t Groups<Arc<str>, ObjectKey>, &'t Groups<(), ObjectKey>),
+    (
+        &'t Table<ObjectKey, RouteRules>,
+        &'t Groups<(), ObjectKey>,
+        &'t Groups<Arc<str>, ObjectKey>,
+        &'t Groups<(), ObjectKey>,
+    ),
     (&'t Mesh, &'t Objects<Sidecar>),
 );
 
@@ -282,10 +286,8 @@ fn full_scope(
             }
         }
     }
-    let mut seen: BTreeMap<Hostname, ServiceKey> = candidates
-        .into_iter()
-        .filter_map(|(host, list)| Some((host, winner(namespace, list.iter())?)))
-        .collect();
+    let mut seen: BTreeMap<Hostname, ServiceKey> =
+        candidates.into_iter().filter_map(|(host, list)| Some((host, winner(namespace, list.iter())?))).collect();
     let imported: Vec<Shared<RouteRules>> = reads
         .members(of_mesh, all, &())
         .filter(|(_, it)| it.visibility.allows(namespace))
@@ -313,29 +315,36 @@ fn full_scope(
 
 /// A service as one scope sees it, with the rules that apply there.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Member {
-    pub service: Shared<Service>,
-    pub rule: Option<RuleRef>,
-    pub routes: Option<ObjectKey>,
-    pub clusters: Vec<MemberCluster>,
+pub(crate) struct Member {
+    pub(crate) service: Shared<Service>,
+    pub(crate) rule: Option<RuleRef>,
+    pub(crate) routes: Option<ObjectKey>,
+    pub(crate) clusters: Vec<MemberCluster>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct MemberCluster {
-    pub key: ClusterKey,
-    pub name: Arc<str>,
-    pub feed: Feed,
+pub(crate) struct MemberCluster {
+    pub(crate) key: ClusterKey,
+    pub(crate) name: Arc<str>,
+    pub(crate) feed: Feed,
 }
 
 /// Where a cluster's endpoints come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feed {
+pub(crate) enum Feed {
     /// The cluster has them itself, or needs none.
     Cluster,
     /// EDS, equal for all proxies.
     Shared,
     /// EDS, by where the proxy stands.
     Vantage,
+}
+
+impl Member {
+    /// Whether gateways have other clusters for it than sidecars.
+    pub(crate) fn depends_on_kind(&self) -> bool {
+        self.service.ports.iter().any(|port| cluster::depends_on_kind(&self.service, port))
+    }
 }
 
 /// From where rules are looked up.
@@ -370,7 +379,7 @@ pub(crate) fn member(
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
         let subsets = rule.into_iter().flat_map(|it| &it.subsets).map(|it| Some(it.name.as_str()));
         for subset in std::iter::once(None).chain(subsets) {
-            let kind = if service.headless { viewer.kind } else { ProxyKind::Sidecar };
+            let kind = if cluster::depends_on_kind(&service, port) { viewer.kind } else { ProxyKind::Sidecar };
             let eds = cluster::discovery(&service, kind, &policy_of(port.number, subset)) == Discovery::Eds;
             let feed = match eds {
                 false => Feed::Cluster,

@@ -1,0 +1,193 @@
+//! The one door out: what a commit changed, in the words of the xDS server.
+
+use crate::key::{GatewayKey, InboundKey, SetKey};
+use crate::scope::Class;
+use crate::stage::{Catalog, EdsSet, Outbound, Sides, sets};
+use crds::Problem;
+use model::ProxyKind;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::Arc;
+use tables::{Key, Table};
+use xds::{ConnectionId, Layer, Resource, SetName, TypeUrl, Update, View};
+
+/// What a commit changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub update: Update,
+    /// All that is wrong now, if that changed.
+    pub problems: Option<Vec<Problem>>,
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.update.sets.is_empty() && self.update.nodes.is_empty() && self.problems.is_none()
+    }
+}
+
+fn name(kind: &str, of: impl Display) -> SetName {
+    format!("{kind} of {of}").into()
+}
+
+fn eds_name((set, vantage): &EdsSet) -> SetName {
+    match vantage {
+        None => name("eds", set),
+        Some(it) => {
+            format!("eds of {set} from {} {} {:?}", it.locality, it.node.as_deref().unwrap_or("-"), it.labels).into()
+        }
+    }
+}
+
+fn inbound_name(kind: &str, key: &InboundKey) -> SetName {
+    format!("{kind} inbound {key:?}").into()
+}
+
+fn gateway_name(kind: &str, key: &GatewayKey) -> SetName {
+    format!("{kind} gateway {key:?}").into()
+}
+
+/// Clusters that every proxy has.
+const SHARED: &str = "cds shared";
+
+/// Which sets make up a proxy's configuration; the first that knows a name wins.
+pub(crate) fn view(class: &Class) -> View {
+    let sets: Vec<SetKey> = sets(class).collect();
+    let each = |kind: &'static str| sets.iter().map(move |set| name(kind, set));
+    let inbound = |kind| class.inbound.iter().map(move |key| inbound_name(kind, key));
+    let clusters = inbound("cds").chain(each("cds")).chain([SHARED.into()]).collect();
+    let vantage = Some(class.vantage.clone());
+    let endpoints = sets.iter().flat_map(|set| [(set.clone(), vantage.clone()), (set.clone(), None)]);
+    let endpoints = endpoints.map(|set| eds_name(&set)).collect();
+    let (listeners, routes) = match (&class.gateway, class.scope.kind) {
+        (Some(key), ProxyKind::Router) => (vec![gateway_name("lds", key)], vec![gateway_name("rds", key)]),
+        _ => {
+            let scope = [name("lds extra", &class.scope)];
+            (inbound("lds").chain(scope).chain(each("lds")).collect(), each("rds").collect())
+        }
+    };
+    let layers = [
+        (TypeUrl::Cluster, clusters),
+        (TypeUrl::Endpoint, endpoints),
+        (TypeUrl::Listener, listeners),
+        (TypeUrl::Route, routes),
+    ];
+    View { layers: layers.into() }
+}
+
+/// Problems by the row that found them.
+struct Ledger<K>(HashMap<K, Vec<Problem>>);
+
+impl<K> Default for Ledger<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Key + Hash> Ledger<K> {
+    /// Whether anything changed.
+    fn update<V>(&mut self, table: &Table<K, V>, problems: impl Fn(&V) -> &[Problem]) -> bool {
+        let mut changed = false;
+        for change in table.changes() {
+            let new = change.new.as_ref().map(|it| problems(it)).unwrap_or_default();
+            changed |= match new.is_empty() {
+                true => self.0.remove(&change.key).is_some(),
+                false => self.0.insert(change.key.clone(), new.to_vec()).as_deref() != Some(new),
+            };
+        }
+        changed
+    }
+}
+
+/// What has been published, and every problem.
+#[derive(Default)]
+pub(crate) struct Publisher {
+    sets: BTreeMap<SetName, Layer>,
+    views: BTreeMap<ConnectionId, Arc<View>>,
+    rules: Ledger<crate::key::RuleKey>,
+    shadowed: Ledger<model::Hostname>,
+    clusters: Ledger<crate::key::ClusterKey>,
+    virtual_hosts: Ledger<crate::key::VirtualHostKey>,
+    listeners: Ledger<crate::key::SlotKey>,
+    inbound: Ledger<Arc<InboundKey>>,
+    gateways: Ledger<Arc<GatewayKey>>,
+    gateway_listeners: Ledger<crate::gateway::GatewaySlot>,
+    mesh: Vec<Problem>,
+}
+
+impl Publisher {
+    pub(crate) fn changes(&mut self, k: &Catalog, o: &Outbound, x: &Sides, mesh: &[Problem]) -> Changes {
+        let mut sets: Vec<(SetName, Option<Layer>)> = vec![];
+        let mut add = |name: SetName, layer: Option<&Layer>| sets.push((name, layer.cloned()));
+        o.shared_clusters.changes().iter().for_each(|it| add(SHARED.into(), it.new.as_deref()));
+        o.cds.changes().iter().for_each(|it| add(name("cds", &it.key), it.new.as_deref()));
+        o.eds.changes().iter().for_each(|it| add(eds_name(&it.key), it.new.as_deref()));
+        o.lds.changes().iter().for_each(|it| add(name("lds", &it.key), it.new.as_deref()));
+        o.rds.changes().iter().for_each(|it| add(name("rds", &it.key), it.new.as_deref()));
+        o.scope_listeners.changes().iter().for_each(|it| add(name("lds extra", &it.key), it.new.as_deref()));
+        for it in x.inbound.changes() {
+            add(inbound_name("cds", &it.key), it.new.as_ref().map(|it| &it.clusters));
+            add(inbound_name("lds", &it.key), it.new.as_ref().map(|it| &it.listeners));
+        }
+        for it in x.gateway_layers.changes() {
+            add(gateway_name("lds", &it.key), it.new.as_ref().map(|it| &it.0));
+            add(gateway_name("rds", &it.key), it.new.as_ref().map(|it| &it.1));
+        }
+        let nodes = x.views.changes().iter().map(|it| (it.key, it.new.as_deref().cloned())).collect();
+        let update = Update { sets, nodes };
+        self.remember(&update);
+        let problems = self.note(k, o, x, mesh).then(|| self.problems(mesh));
+        Changes { update, problems }
+    }
+
+    fn remember(&mut self, update: &Update) {
+        for (name, layer) in &update.sets {
+            match layer {
+                Some(layer) => _ = self.sets.insert(name.clone(), layer.clone()),
+                None => _ = self.sets.remove(name),
+            }
+        }
+        for (id, view) in &update.nodes {
+            match view {
+                Some(view) => _ = self.views.insert(*id, view.clone()),
+                None => _ = self.views.remove(id),
+            }
+        }
+    }
+
+    fn note(&mut self, k: &Catalog, o: &Outbound, x: &Sides, mesh: &[Problem]) -> bool {
+        let changes = [
+            self.rules.update(&k.rules, |it| &it.problems),
+            self.shadowed.update(&k.shadowed, |it| it),
+            self.clusters.update(&o.clusters, |it| &it.problems),
+            self.virtual_hosts.update(&o.virtual_hosts, |it| &it.problems),
+            self.listeners.update(&o.listeners, |it| &it.problems),
+            self.inbound.update(&x.inbound, |it| &it.problems),
+            self.gateways.update(&x.gateways, |it| &it.problems),
+            self.gateway_listeners.update(&x.gateway_listeners, |it| &it.problems),
+            self.mesh != mesh,
+        ];
+        self.mesh = mesh.to_vec();
+        changes.contains(&true)
+    }
+
+    /// Each once, in order: several scopes may find the same.
+    pub(crate) fn problems(&self, mesh: &[Problem]) -> Vec<Problem> {
+        let all = self.rules.0.values().chain(self.shadowed.0.values()).chain(self.clusters.0.values());
+        let all = all.chain(self.virtual_hosts.0.values()).chain(self.listeners.0.values());
+        let all = all.chain(self.inbound.0.values()).chain(self.gateways.0.values());
+        let all = all.chain(self.gateway_listeners.0.values()).flatten().chain(mesh);
+        all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    pub(crate) fn resources(&self, proxy: ConnectionId, kind: TypeUrl) -> Vec<Arc<Resource>> {
+        let mut found: BTreeMap<Arc<str>, Option<Arc<Resource>>> = BTreeMap::new();
+        let layers = self.views.get(&proxy).and_then(|view| view.layers.get(&kind));
+        for layer in layers.into_iter().flatten().filter_map(|name| self.sets.get(name)) {
+            for (name, resource) in layer {
+                found.entry(name.clone()).or_insert_with(|| resource.clone());
+            }
+        }
+        found.into_values().flatten().collect()
+    }
+}
