@@ -1,0 +1,209 @@
+//! A router's listeners, one for each address and port of its Gateways' servers: HTTP, TLS that is only routed by SNI,
+//! and TCP. Servers that hold certificates are left out, and named, until there are certificates.
+
+use super::chain::{self, Chain, Content, Origin};
+use super::{Bind, ONE_CONNECTION_PER_EVENT, access_log, http, inspector, sni, tcp};
+use crate::route::Client;
+use crate::{Translated, name};
+use crds::mesh_config::MeshConfig;
+use crds::networking::{RouteDestination, ServerTlsMode};
+use crds::{Problem, Reason};
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
+use model::{Destinations, GatewayServer, RouteRules, TlsServer, port};
+
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayListenerInput<'a> {
+    /// Address and port that the proxy listens on: the key in [`model::MergedGateway`].
+    pub bind: &'a str,
+    pub port: u16,
+    pub server: &'a GatewayServer,
+    /// VirtualServices by the gateway (`namespace/name`) that they are bound to, oldest first.
+    pub rules: &'a [(&'a str, &'a RouteRules)],
+    pub destinations: &'a Destinations<'a>,
+    pub mesh: &'a MeshConfig,
+    pub client: &'a Client<'a>,
+}
+
+/// The listener of a gateway's port. `None`: none of its servers leads anywhere, or the proxy itself has the port.
+pub fn listener(input: &GatewayListenerInput<'_>) -> Translated<Option<Listener>> {
+    let (mut chains, mut problems) = (vec![], vec![]);
+    let address = name::Listener { bind: input.bind, port: input.port }.to_string();
+    if let Err(reason) = check(input, &address) {
+        let servers = input.server.tls.iter().map(|it| &it.gateway);
+        let mut objects: Vec<_> = input.server.http.iter().map(|it| &it.gateway).chain(servers).collect();
+        objects.dedup();
+        let problems = objects.into_iter().map(|it| Problem::new(it, "spec.servers", reason.clone())).collect();
+        return Translated { resource: None, problems };
+    }
+    for server in &input.server.tls {
+        for incoming in server_chains(input, server, &mut problems) {
+            chain::add(&mut chains, incoming, &address, &mut problems);
+        }
+    }
+    if let Some(incoming) = http_chain(input, &address) {
+        chain::add(&mut chains, incoming, &address, &mut problems);
+    }
+    // Each match of a route says again what is wrong with its destinations.
+    problems.sort();
+    problems.dedup();
+    let resource = (!chains.is_empty()).then(|| finish(input, address, chains));
+    Translated { resource, problems }
+}
+
+fn check(input: &GatewayListenerInput<'_>, address: &str) -> Result<(), Reason> {
+    if port::RESERVED.contains(&input.port) {
+        return Err(Reason::PortConflict { address: address.to_owned(), with: "the proxy itself".to_owned() });
+    }
+    match Bind::parse(input.bind) {
+        Some(_) => Ok(()),
+        None => Err(Reason::Invalid(format!("{:?} is no address to bind to", input.bind))),
+    }
+}
+
+/// All plain-text HTTP servers of the port share a chain. The route table has the port that the proxy listens on.
+fn http_chain<'a>(input: &GatewayListenerInput<'a>, address: &str) -> Option<Chain<'a>> {
+    let first = input.server.http.first()?;
+    let routes = name::GatewayHttpRoute { port: input.port, bind: &input.server.bind };
+    let manager = http::Manager {
+        stat_prefix: name::StatName(&format!("outbound_{address}")).to_string(),
+        routes: http::Routes::Discovered(routes.to_string()),
+        role: http::Role::Gateway,
+        protocol: input.server.protocol,
+        mesh: input.mesh,
+    };
+    let origin = Origin { object: &first.gateway, field: "spec.servers".into(), name: first.gateway.to_string() };
+    Some(opaque_chain(vec![], http::filter(&manager), origin))
+}
+
+fn server_chains<'a>(
+    input: &GatewayListenerInput<'a>,
+    server: &'a TlsServer,
+    problems: &mut Vec<Problem>,
+) -> Vec<Chain<'a>> {
+    match &server.tls {
+        None => tcp_chain(input, server, problems).into_iter().collect(),
+        Some(tls) if tls.mode == ServerTlsMode::Passthrough => passthrough_chains(input, server, problems),
+        Some(_) => {
+            let field = format!("spec.servers[{}].tls.mode", server.index);
+            problems.push(Problem::new(&server.gateway, field, Reason::NotTranslated));
+            vec![]
+        }
+    }
+}
+
+/// The VirtualServices that a server's Gateway and hosts let in.
+fn bound<'a>(input: &GatewayListenerInput<'a>, server: &TlsServer) -> Vec<&'a RouteRules> {
+    let gateway = gateway_name(server);
+    let admits = |rules: &RouteRules| {
+        rules.hosts.iter().any(|host| server.hosts.iter().any(|it| it.admits(&rules.namespace, host)))
+    };
+    input.rules.iter().filter(|(name, rules)| *name == gateway && admits(rules)).map(|(_, rules)| *rules).collect()
+}
+
+fn gateway_name(server: &TlsServer) -> String {
+    format!("{}/{}", server.gateway.namespace, server.gateway.name)
+}
+
+/// Only the port, as clients know it, and the gateway are compared: callers from outside have no labels.
+fn applies(server: &TlsServer, rules: &RouteRules, port: Option<u32>, gateways: &[String]) -> bool {
+    let own = gateway_name(server);
+    port.is_none_or(|it| it == 0 || it == u32::from(server.port))
+        && (gateways.is_empty() || gateways.iter().any(|it| RouteRules::gateway(it, &rules.namespace) == own))
+}
+
+/// The first TCP route that applies; without any the server has no chain.
+fn tcp_chain<'a>(
+    input: &GatewayListenerInput<'a>,
+    server: &'a TlsServer,
+    problems: &mut Vec<Problem>,
+) -> Option<Chain<'a>> {
+    for rules in bound(input, server) {
+        for (at, route) in rules.tcp.iter().enumerate() {
+            let fits = route.r#match.iter().any(|it| applies(server, rules, it.port, &it.gateways));
+            if route.r#match.is_empty() || fits {
+                let origin = rule_origin(rules, format!("spec.tcp[{at}]"));
+                let made = rule_chain(input, server, rules, &route.route, vec![], origin, problems);
+                if made.is_some() {
+                    return made;
+                }
+            }
+        }
+    }
+    None
+}
+
+/// A chain for each SNI match.
+fn passthrough_chains<'a>(
+    input: &GatewayListenerInput<'a>,
+    server: &'a TlsServer,
+    problems: &mut Vec<Problem>,
+) -> Vec<Chain<'a>> {
+    let mut chains = vec![];
+    for rules in bound(input, server) {
+        for (at, route) in rules.tls.iter().enumerate() {
+            for (index, matched) in route.r#match.iter().enumerate() {
+                if !applies(server, rules, matched.port, &matched.gateways) {
+                    continue;
+                }
+                let field = format!("spec.tls[{at}].match[{index}]");
+                let (names, wrong) = sni::server_names(&matched.sni_hosts);
+                let note = |(at, why)| Problem::new(&rules.object, format!("{field}.sniHosts[{at}]"), why);
+                problems.extend(wrong.into_iter().map(note));
+                if names.as_ref().is_some_and(Vec::is_empty) {
+                    continue;
+                }
+                let names = names.unwrap_or_default();
+                let origin = rule_origin(rules, field);
+                chains.extend(rule_chain(input, server, rules, &route.route, names, origin, problems));
+            }
+        }
+    }
+    chains
+}
+
+fn rule_chain<'a>(
+    input: &GatewayListenerInput<'a>,
+    server: &TlsServer,
+    rules: &'a RouteRules,
+    routes: &[RouteDestination],
+    server_names: Vec<String>,
+    origin: Origin<'a>,
+    problems: &mut Vec<Problem>,
+) -> Option<Chain<'a>> {
+    let context = tcp::Context { rules, destinations: input.destinations, port: server.port, mesh: input.mesh };
+    let field = origin.field.split(".match").next().unwrap_or_default().to_owned();
+    let filter = context.filter(routes, &field, problems)?;
+    Some(opaque_chain(server_names, filter, origin))
+}
+
+fn rule_origin(rules: &RouteRules, field: String) -> Origin<'_> {
+    Origin { object: &rules.object, field, name: rules.object.to_string() }
+}
+
+fn opaque_chain(
+    server_names: Vec<String>,
+    filter: envoy_types::pb::envoy::config::listener::v3::Filter,
+    origin: Origin<'_>,
+) -> Chain<'_> {
+    Chain { server_names, cidrs: vec![], content: Content::Any, filter, metadata: None, origin }
+}
+
+fn finish(input: &GatewayListenerInput<'_>, listener_name: String, chains: Vec<Chain<'_>>) -> Listener {
+    let has_sni = chains.iter().any(|it| !it.server_names.is_empty());
+    let filter_chains: Vec<FilterChain> = chains.into_iter().map(Chain::filter_chain).collect();
+    Listener {
+        name: listener_name,
+        address: Bind::parse(input.bind).map(|it| it.address(input.port)),
+        traffic_direction: TrafficDirection::Outbound.into(),
+        // No timeout of its own: Envoy's 15 seconds end handshakes that never come.
+        listener_filters: has_sni.then(inspector::tls).into_iter().collect(),
+        filter_chains,
+        max_connections_to_accept_per_socket_event: ONE_CONNECTION_PER_EVENT,
+        access_log: access_log::of_listener(input.mesh),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;
