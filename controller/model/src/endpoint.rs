@@ -73,7 +73,9 @@ impl Locality {
 impl fmt::Display for Locality {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.region)?;
-        for (part, rest) in [(&self.zone, !self.zone.is_empty() || !self.subzone.is_empty()), (&self.subzone, !self.subzone.is_empty())] {
+        for (part, rest) in
+            [(&self.zone, !self.zone.is_empty() || !self.subzone.is_empty()), (&self.subzone, !self.subzone.is_empty())]
+        {
             if rest {
                 write!(f, "/{part}")?;
             }
@@ -218,7 +220,7 @@ pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &
         true => labels.get("istio-locality").map(|it| Locality::parse(&it.replace('.', "/"))).unwrap_or_default(),
     };
     let locality = Arc::new(locality);
-    let name = meta.map_or(service.object.name.clone(), |it| it.name.clone());
+    let name = meta.map_or_else(|| service.object.name.clone(), |it| it.name.clone());
     let workload = Arc::new(Workload::new(&name, &service.key.namespace, &labels));
     for port in &service.ports {
         let (address, number) = match entry.address.strip_prefix("unix://") {
@@ -226,7 +228,10 @@ pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &
             None => {
                 let own = entry.ports.get(&*port.name).and_then(|it| u16::try_from(*it).ok());
                 let number = own.or(port.target_port).unwrap_or(port.number);
-                (entry.address.parse().map_or_else(|_| Address::Name(entry.address.as_str().into()), Address::Ip), number)
+                (
+                    entry.address.parse().map_or_else(|_| Address::Name(entry.address.as_str().into()), Address::Ip),
+                    number,
+                )
             }
         };
         // Envoy finds only DNS clusters' endpoints by name.

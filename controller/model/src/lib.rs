@@ -12,8 +12,8 @@ pub mod protocol;
 pub mod proxy;
 pub mod service;
 pub mod sidecar;
-pub mod virtual_service;
 pub mod traffic_policy;
+pub mod virtual_service;
 pub mod visibility;
 
 pub use destination_rule::MergedRule;
@@ -24,7 +24,7 @@ pub use label::Labels;
 pub use protocol::Protocol;
 pub use proxy::{Proxy, ProxyKind};
 pub use service::{Location, Registry, Resolution, Service, ServiceKey, ServicePort};
-pub use virtual_service::{Destinations, DestinationView, RouteRules};
+pub use virtual_service::{DestinationView, Destinations, RouteRules};
 pub use visibility::Visibility;
 
 use std::sync::Arc;

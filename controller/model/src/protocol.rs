@@ -46,7 +46,7 @@ impl Protocol {
                 "kubernetes.io/h2c" => Self::Http2,
                 "kubernetes.io/ws" => Self::Http,
                 "kubernetes.io/wss" => Self::Https,
-                other => Self::parse(other).unwrap_or(Self::fallback(number)),
+                other => Self::parse(other).unwrap_or_else(|| Self::fallback(number)),
             };
         }
         let lower = name.to_ascii_lowercase();
@@ -54,7 +54,7 @@ impl Protocol {
             return Self::GrpcWeb;
         }
         let prefix = lower.split('-').next().unwrap_or_default();
-        Self::parse(prefix).filter(|it| *it != Self::Udp).unwrap_or(Self::fallback(number))
+        Self::parse(prefix).filter(|it| *it != Self::Udp).unwrap_or_else(|| Self::fallback(number))
     }
 
     /// Ports where the server speaks first cannot be sniffed (smtp, dns, mysql, mongo).

@@ -40,7 +40,9 @@ impl Proxy {
         let kind = match kind {
             "sidecar" => ProxyKind::Sidecar,
             "router" => ProxyKind::Router,
-            other => return Err(format!("node id {id:?}: proxy type {other:?} is not served (sidecar and router are)")),
+            other => {
+                return Err(format!("node id {id:?}: proxy type {other:?} is not served (sidecar and router are)"));
+            }
         };
         let text = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|it| !it.is_empty());
         let listed = metadata.get("INSTANCE_IPS").map(instance_ips).unwrap_or_default();
@@ -50,7 +52,7 @@ impl Proxy {
             return Err(format!("node id {id:?} has no IP address, nor has its metadata INSTANCE_IPS"));
         }
         let (name, pod_namespace) = pod.rsplit_once('.').unwrap_or((pod, ""));
-        let namespace = text("NAMESPACE").or(Some(pod_namespace).filter(|it| !it.is_empty()));
+        let namespace = text("NAMESPACE").or_else(|| Some(pod_namespace).filter(|it| !it.is_empty()));
         let namespace = namespace.or_else(|| domain.split('.').next()).unwrap_or("default");
         let labels = metadata.get("LABELS").and_then(Value::as_object);
         let labels = labels.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())));

@@ -102,17 +102,26 @@ impl Service {
 
 impl Service {
     /// A Kubernetes Service (`istio.md` 1.3). `aliases` are the hosts of ExternalName Services that point here.
-    pub fn from_kube(key: &ObjectKey, meta: &Meta, spec: &kube::Service, aliases: Vec<Hostname>, mesh: &MeshConfig) -> Self {
+    pub fn from_kube(
+        key: &ObjectKey,
+        meta: &Meta,
+        spec: &kube::Service,
+        aliases: Vec<Hostname>,
+        mesh: &MeshConfig,
+    ) -> Self {
         let external_name = spec.external_name.as_deref().filter(|_| spec.r#type == kube::ServiceType::ExternalName);
         let headless = spec.cluster_ip.as_deref() == Some("None");
         let export_to: Vec<String> = meta.annotations.get("networking.istio.io/exportTo").map_or(vec![], |list| {
             list.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect()
         });
         let distribution = spec.traffic_distribution.as_deref();
-        let distribution =
-            distribution.or(meta.annotations.get("networking.istio.io/traffic-distribution").map(String::as_str));
+        let distribution = distribution
+            .or_else(|| meta.annotations.get("networking.istio.io/traffic-distribution").map(String::as_str));
         Self {
-            key: ServiceKey { host: Hostname::kube_service(&key.name, &key.namespace), namespace: key.namespace.clone() },
+            key: ServiceKey {
+                host: Hostname::kube_service(&key.name, &key.namespace),
+                namespace: key.namespace.clone(),
+            },
             object: key.clone(),
             age: Age::new(meta),
             registry: Registry::Kubernetes,
@@ -136,7 +145,13 @@ impl Service {
     }
 
     /// One host of the ServiceEntries of a namespace that name it; the oldest defines it (`istio.md` 1.4).
-    pub fn from_entry(host: &Hostname, key: &ObjectKey, meta: &Meta, spec: &n::ServiceEntry, mesh: &MeshConfig) -> Self {
+    pub fn from_entry(
+        host: &Hostname,
+        key: &ObjectKey,
+        meta: &Meta,
+        spec: &n::ServiceEntry,
+        mesh: &MeshConfig,
+    ) -> Self {
         let ports = spec.ports.iter().filter_map(ServicePort::from_entry).collect();
         Self {
             key: ServiceKey { host: host.clone(), namespace: key.namespace.clone() },

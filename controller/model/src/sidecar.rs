@@ -101,7 +101,11 @@ mod tests {
             (&["*/*", "~a/*"], "a", "x.y", false),
             (&["*/*.y"], "a", "x.y", true),
         ] {
-            assert_eq!(imports(hosts).service(namespace, &Hostname::new(host)), expected, "{hosts:?} {namespace}/{host}");
+            assert_eq!(
+                imports(hosts).service(namespace, &Hostname::new(host)),
+                expected,
+                "{hosts:?} {namespace}/{host}"
+            );
         }
         assert!(imports(&["*/a.com"]).rules("n", &[Hostname::new("*.com")]), "wildcards match in both directions");
     }

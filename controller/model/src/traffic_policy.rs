@@ -214,10 +214,7 @@ mod tests {
         let origins = |port| policy(Some(&rule), port, Some("v2"), &mesh).origins;
         assert_eq!(origins(80).load_balancer.to_string(), "spec.trafficPolicy");
         assert_eq!(origins(80).connection_pool.to_string(), "spec.subsets[1].trafficPolicy");
-        assert_eq!(
-            origins(82).connection_pool.to_string(),
-            "spec.subsets[1].trafficPolicy.portLevelSettings[1]"
-        );
+        assert_eq!(origins(82).connection_pool.to_string(), "spec.subsets[1].trafficPolicy.portLevelSettings[1]");
         assert_eq!(Origin::RulePort(2).to_string(), "spec.trafficPolicy.portLevelSettings[2]");
     }
 

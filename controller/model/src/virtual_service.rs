@@ -78,8 +78,16 @@ impl RouteRules {
             .iter()
             .flat_map(|it| &it.r#match)
             .any(|it| !it.source_labels.is_empty() || !it.source_namespace.is_empty())
-            || self.tls.iter().flat_map(|it| &it.r#match).any(|it| !it.source_labels.is_empty() || !it.source_namespace.is_empty())
-            || self.tcp.iter().flat_map(|it| &it.r#match).any(|it| !it.source_labels.is_empty() || !it.source_namespace.is_empty())
+            || self
+                .tls
+                .iter()
+                .flat_map(|it| &it.r#match)
+                .any(|it| !it.source_labels.is_empty() || !it.source_namespace.is_empty())
+            || self
+                .tcp
+                .iter()
+                .flat_map(|it| &it.r#match)
+                .any(|it| !it.source_labels.is_empty() || !it.source_namespace.is_empty())
     }
 }
 

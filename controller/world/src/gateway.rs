@@ -77,7 +77,7 @@ pub(crate) fn gateway_listener(
         mesh,
         client: &client(&set, &none, ""),
     });
-    let owner = server.http.first().map(|it| &it.gateway).or(server.tls.first().map(|it| &it.gateway))?;
+    let owner = server.http.first().map(|it| &it.gateway).or_else(|| server.tls.first().map(|it| &it.gateway))?;
     let Made { resource: listener, mut problems } = Made::optional(made, owner);
     let mut tables = vec![];
     if !server.http.is_empty() {

@@ -57,20 +57,17 @@ impl World {
         let c = &mut commit;
         let (inputs, catalog, scopes) = (Inputs::new(c), Catalog::new(c), Scopes::new(c));
         let (outbound, sides) = (Outbound::new(c), Sides::new(c));
-        let mesh = MeshConfig::default();
-        let mut world = Self {
+        Self {
             inputs,
             catalog,
             scopes,
             outbound,
             sides,
             publisher: Publisher::default(),
-            mesh: mesh.clone(),
+            mesh: MeshConfig::default(),
             mesh_problems: vec![],
             commit,
-        };
-        world.commit.input(&mut world.inputs.mesh, vec![((), Some(mesh))]);
-        world
+        }
     }
 
     /// Applies one batch and brings every table up to date. What comes out is what differs for proxies.

@@ -621,14 +621,13 @@ fn slot_members<K: tables::Key>(
     hosts
 }
 
+pub(crate) type LooseTables<'t> =
+    (&'t Groups<Hostname, ObjectKey>, &'t Table<ObjectKey, RouteRules>, &'t Groups<Hostname, ServiceKey>);
+
 /// Hosts of public VirtualServices that no public service has, with the oldest such VirtualService.
 pub(crate) fn loose_host(
     reads: &mut Reads,
-    (by_host, all, by_pattern): (
-        &Groups<Hostname, ObjectKey>,
-        &Table<ObjectKey, RouteRules>,
-        &Groups<Hostname, ServiceKey>,
-    ),
+    (by_host, all, by_pattern): LooseTables<'_>,
     host: &Hostname,
 ) -> Option<ObjectKey> {
     if reads.get(by_pattern, host).is_some() {
