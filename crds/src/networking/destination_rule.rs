@@ -59,10 +59,22 @@ pub struct PortTrafficPolicy {
 pub struct LoadBalancer {
     pub simple: Option<SimpleLb>,
     pub consistent_hash: Option<ConsistentHash>,
+    pub backend_utilization: Option<BackendUtilization>,
     pub locality_lb_setting: Option<LocalityLbSetting>,
     pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
     pub warmup_duration_secs: Option<Duration>,
     pub warmup: Option<Warmup>,
+}
+
+/// Endpoints weighted by the load that they report (ORCA).
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackendUtilization {
+    pub error_utilization_penalty_percent: Option<u32>,
+    pub metric_names_for_computing_utilization: Vec<String>,
+    pub weight_expiration_period: Option<Duration>,
+    pub weight_stabilization_period: Option<Duration>,
+    pub weight_update_period: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

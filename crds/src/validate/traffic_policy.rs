@@ -73,8 +73,10 @@ fn blocks(
 }
 
 fn load_balancer(settings: &LoadBalancer, has_outlier_detection: bool, at: &str, report: &mut Report<'_>) {
-    if settings.simple.is_some() && settings.consistent_hash.is_some() {
-        report.error(at, "only one of simple and consistentHash may be set");
+    let policies =
+        [settings.simple.is_some(), settings.consistent_hash.is_some(), settings.backend_utilization.is_some()];
+    if policies.iter().filter(|is_set| **is_set).count() > 1 {
+        report.error(at, "only one of simple, consistentHash and backendUtilization may be set");
     }
     if let Some(hash) = &settings.consistent_hash {
         consistent_hash(hash, &format!("{at}.consistentHash"), report);

@@ -26,6 +26,7 @@ const TRAFFIC_POLICY: &[Line<TrafficPolicy>] = &[
 const CLIENT_TLS: &[Line<ClientTls>] = &[("tls", |tls| tls.mode != ClientTlsMode::Disable)];
 
 const LOAD_BALANCER: &[Line<LoadBalancer>] = &[
+    ("backendUtilization", |lb| lb.backend_utilization.is_some()),
     ("zoneAwareLbSetting", |lb| lb.zone_aware_lb_setting.is_some()),
     ("localityLbSetting.failoverPriority", |lb| {
         lb.locality_lb_setting.as_ref().is_some_and(|setting| !setting.failover_priority.is_empty())

@@ -189,6 +189,7 @@ fn what_is_not_translated_is_named() {
             "outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [a]}}",
             "?.loadBalancer.localityLbSetting.failoverPriority: not translated",
         ),
+        ("loadBalancer: {backendUtilization: {}}", "?.loadBalancer.backendUtilization: not translated"),
         ("loadBalancer: {zoneAwareLbSetting: {enabled: true}}", "?.loadBalancer.zoneAwareLbSetting: not translated"),
     ]);
     cases(
