@@ -16,31 +16,53 @@ const DEPTH_MAX: usize = 32;
 /// A file written this recently may be written again within the same tick of its clock, so it is read once more.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// A known file written this recently is probably being written: it is left for the next scan, unless its events say
+/// that it is complete. Without events (network file systems) this is all that keeps a half-written file out.
+const WRITING: Duration = Duration::from_millis(20);
+
 /// A directory, and how its files looked when they were last read.
 #[derive(Debug)]
 pub(super) struct Scanner {
     dir: PathBuf,
     seen: BTreeMap<PathBuf, Stamp>,
+    leaves_some: Leaves,
+}
+
+/// Whether the last scan left files for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    Nothing,
+    Files,
 }
 
 /// Equal stamps mean an unchanged file. The inode tells files apart that were renamed over each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Stamp {
     device: u64,
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-    is_settled: bool,
+}
+
+/// A file as a scan finds it.
+struct Found {
+    stamp: Stamp,
+    /// Since it was last written; `None` when the clocks disagree.
+    age: Option<Duration>,
 }
 
 impl Scanner {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, seen: BTreeMap::new() }
+        Self { dir, seen: BTreeMap::new(), leaves_some: Leaves::Nothing }
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    pub(super) fn leaves(&self) -> Leaves {
+        self.leaves_some
     }
 
     /// The files that changed since the last scan, and those `touched`, which are read even if they look the same.
@@ -48,23 +70,36 @@ impl Scanner {
         let mut found = BTreeMap::new();
         collect(&self.dir, 0, &mut found);
         let mut changed = BTreeMap::new();
-        for path in self.seen.keys().filter(|path| !found.contains_key(*path)) {
-            changed.insert(path.clone(), FileContent::Missing);
-        }
-        for (path, stamp) in &found {
-            let is_same = self.seen.get(path) == Some(stamp) && stamp.is_settled;
-            if !is_same || touched.contains(path) {
-                changed.insert(path.clone(), read(path, stamp.bytes));
+        self.seen.retain(|path, _| {
+            let is_there = found.contains_key(path);
+            if !is_there {
+                changed.insert(path.clone(), FileContent::Missing);
             }
+            is_there
+        });
+        self.leaves_some = Leaves::Nothing;
+        for (path, Found { stamp, age }) in found {
+            let before = self.seen.get(&path);
+            let is_touched = touched.contains(&path);
+            if before == Some(&stamp) && !is_touched {
+                continue;
+            }
+            if before.is_some() && !is_touched && age.is_some_and(|age| age < WRITING) {
+                self.leaves_some = Leaves::Files;
+                continue;
+            }
+            changed.insert(path.clone(), read(&path, stamp.bytes));
+            // A fresh file gets no lasting stamp, so that the next scan reads it again.
+            let is_settled = age.is_some_and(|age| age > FRESH);
+            self.seen.insert(path, if is_settled { stamp } else { Stamp::default() });
         }
-        self.seen = found;
         changed
     }
 }
 
 /// Adds the YAML files below `dir`. Links are followed: a mounted ConfigMap is links into a hidden folder that is
 /// swapped whole.
-fn collect(dir: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Stamp>) {
+fn collect(dir: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Found>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
@@ -77,7 +112,7 @@ fn collect(dir: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Stamp>) {
         if metadata.is_dir() && depth < DEPTH_MAX {
             collect(&path, depth + 1, found);
         } else if metadata.is_file() && is_yaml(&path) {
-            found.insert(path, Stamp::of(&metadata));
+            found.insert(path, Found::of(&metadata));
         }
     }
 }
@@ -105,16 +140,16 @@ fn read(path: &Path, bytes: u64) -> FileContent {
     }
 }
 
-impl Stamp {
+impl Found {
     fn of(metadata: &Metadata) -> Self {
-        let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-        Self {
+        let stamp = Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
-            is_settled: age.is_some_and(|age| age > FRESH),
-        }
+        };
+        let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        Self { stamp, age }
     }
 }

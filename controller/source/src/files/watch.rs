@@ -3,6 +3,7 @@
 //! Events say when to look, not what to believe: every look compares the folder with what was last read. A lost event
 //! therefore costs time (the next poll), never a change.
 
+use super::scan::Leaves;
 use super::{Folder, Outcome};
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -11,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// After the last event, before a look: a save is several events.
 const QUIET: Duration = Duration::from_millis(30);
@@ -24,6 +25,9 @@ const DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// A look without any event: network file systems send none, and a replaced folder takes its watch with it.
 const POLL: Duration = Duration::from_secs(2);
+
+/// The same, when the last look left out files that were being written.
+const POLL_WRITING: Duration = Duration::from_millis(50);
 
 /// Events that wait to be looked at. When it is full the next look sees their files anyway, as all looks see all.
 const EVENTS_MAX: usize = 1024;
@@ -54,18 +58,22 @@ impl Folder {
                 return Ok(());
             }
             watch.renew(self.dir(), &events_in);
+            let poll = match self.scanner.leaves() {
+                Leaves::Nothing => POLL,
+                Leaves::Files => POLL_WRITING,
+            };
             tokio::select! {
                 () = sender.closed() => return Ok(()),
-                changed = next_change(&mut events) => touched = changed,
+                changed = next_change(&mut events, poll) => touched = changed,
             }
         }
     }
 }
 
 /// Waits for a burst of events to end, or for the next poll. Returns the files of the burst.
-async fn next_change(events: &mut mpsc::Receiver<Event>) -> BTreeSet<PathBuf> {
+async fn next_change(events: &mut mpsc::Receiver<Event>, poll: Duration) -> BTreeSet<PathBuf> {
     let mut burst = Burst::default();
-    let poll = Instant::now() + POLL;
+    let poll = Instant::now() + poll;
     loop {
         match timeout_at(poll, events.recv()).await {
             Ok(Some(event)) => {
@@ -73,12 +81,8 @@ async fn next_change(events: &mut mpsc::Receiver<Event>) -> BTreeSet<PathBuf> {
                     break;
                 }
             }
-            // No watcher could be made, or it stopped: polls go on.
-            Ok(None) => {
-                sleep_until(poll).await;
-                return burst.touched;
-            }
-            Err(_) => return burst.touched,
+            // The sender's owner is the caller, so only the poll ends the wait.
+            Ok(None) | Err(_) => return burst.touched,
         }
     }
     let latest = Instant::now() + DELAY_MAX;
