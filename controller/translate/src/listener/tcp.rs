@@ -100,7 +100,7 @@ impl Context<'_> {
         match view.service {
             None => note("host", Reason::UnknownHost(host.to_string())),
             Some(service) if service.port(port).is_none() => {
-                let port = explicit.unwrap_or(u32::from(port));
+                let port = explicit.unwrap_or_else(|| port.into());
                 note("port", Reason::UnknownPort { host: host.to_string(), port });
             }
             Some(_) => {}
