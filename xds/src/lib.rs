@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod canonical;
+pub mod client;
 mod descriptor;
 pub mod envoy;
 mod hub;

@@ -207,7 +207,7 @@ fn field_length(tag: u32, length: usize) -> usize {
 }
 
 /// Reads two fields of an encoded cluster and its name; decoding it whole would cost more than encoding it did.
-fn endpoint_name(cluster: &[u8]) -> Option<Arc<str>> {
+pub(crate) fn endpoint_name(cluster: &[u8]) -> Option<Arc<str>> {
     #[derive(Clone, PartialEq, Message)]
     struct Glance {
         #[prost(string, tag = "1")]

@@ -76,7 +76,7 @@ pub struct Peer {
 /// Bounds on what one client may cost the others.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The largest request. A reconnect that names 10,000 resources and their versions takes about 1.2 MB.
+    /// The largest request. A reconnect that names 10,000 resources and their versions takes about 1 MB.
     pub request_bytes_max: usize,
     /// Requests a second that one stream is read at, after a burst. Envoy sends one per response and subscription.
     pub requests_per_second: u32,

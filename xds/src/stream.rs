@@ -99,6 +99,8 @@ pub struct Stream {
     patient: bool,
     /// State of the world: clusters that are to go, but which routes that the proxy has may refer to.
     leaving: BTreeMap<Arc<str>, Arc<Resource>>,
+    /// Within one round of responses: something that was due has been found to need none.
+    look_again: bool,
 }
 
 impl Stream {
@@ -113,6 +115,7 @@ impl Stream {
             fresh: BTreeSet::new(),
             patient: true,
             leaving: BTreeMap::new(),
+            look_again: false,
         }
     }
 
@@ -141,11 +144,13 @@ impl Stream {
 
     /// What the proxy should have from now on.
     pub fn snapshot(&mut self, snapshot: Snapshot) {
-        let old = self.snapshot.get_or_insert_with(|| snapshot.clone());
+        let Some(old) = &mut self.snapshot else {
+            self.snapshot = Some(snapshot);
+            return TypeUrl::ALL.into_iter().for_each(|kind| self.begin(kind));
+        };
         for (kind, subscription) in &mut self.subscriptions {
             let (before, after) = (old.layers(*kind), snapshot.layers(*kind));
-            // A subscription that has yet to begin finds the newest state when it does.
-            if subscription.start.is_some() || before.same(after) {
+            if before.same(after) {
                 continue;
             }
             before.diff(after, |name, before, after| {
@@ -162,15 +167,13 @@ impl Stream {
     pub fn responses(&mut self) -> Vec<Response> {
         let Some(snapshot) = self.snapshot.clone() else { return Vec::new() };
         let mut responses = self.unknown_responses();
-        // All begin before any is answered: whether a cluster may go depends on what is due of routes.
-        let hosts_begin = self.subscriptions.get(&TypeUrl::VirtualHost).is_some_and(|s| s.start.is_some());
-        self.subscriptions.values_mut().for_each(|subscription| subscription.begin(snapshot.layers(subscription.kind)));
-        if hosts_begin {
-            self.release_tables(&snapshot);
-        }
-        for kind in TypeUrl::ALL {
-            if self.subscriptions.contains_key(&kind) {
-                responses.extend(self.response(kind, &snapshot));
+        self.look_again = true;
+        // A type that turns out to need no response may be what an earlier one was waiting for.
+        while std::mem::replace(&mut self.look_again, false) {
+            for kind in TypeUrl::ALL {
+                if self.subscriptions.contains_key(&kind) {
+                    responses.extend(self.response(kind, &snapshot));
+                }
             }
         }
         responses
@@ -188,6 +191,17 @@ impl Stream {
     pub fn stop_waiting(&mut self) {
         self.fresh.clear();
         self.patient = false;
+    }
+
+    /// A subscription to everything begins as soon as there is a snapshot to begin with.
+    fn begin(&mut self, kind: TypeUrl) {
+        let (Some(snapshot), Some(subscription)) = (&self.snapshot, self.subscriptions.get_mut(&kind)) else { return };
+        if subscription.start.is_some() {
+            subscription.begin(snapshot.layers(kind));
+            if kind == TypeUrl::VirtualHost {
+                self.release_tables(&snapshot.clone());
+            }
+        }
     }
 
     fn identify(&mut self, node: Option<&envoy::core::Node>) -> Result<(), ProtocolError> {
@@ -243,6 +257,7 @@ impl Stream {
         if too_many {
             return Err(ProtocolError::TooManyNames);
         }
+        self.begin(kind);
         Ok(settled.map(|settled| self.settled(kind, settled, request.error_detail)))
     }
 
@@ -274,6 +289,7 @@ impl Stream {
                 self.fresh.retain(|name| !dropped(settled, name));
             }
         }
+        self.begin(kind);
         Ok(settled.map(|settled| self.settled(kind, settled, request.error_detail)))
     }
 
@@ -368,6 +384,7 @@ impl Stream {
         }
         let removal = self.removal(kind);
         let subscription = self.subscriptions.get_mut(&kind)?;
+        let due = subscription.due.len();
         let Content { must_answer, sent, removed, asked } = content(subscription, snapshot, self.protocol, removal);
         if kind == TypeUrl::Cluster {
             self.leaving.retain(|name, _| subscription.due.contains_key(name));
@@ -390,6 +407,7 @@ impl Stream {
             });
         }
         if !is_due {
+            self.look_again |= subscription.due.len() < due;
             return None;
         }
         self.nonces += 1;
@@ -492,6 +510,8 @@ fn content<'a>(
         asked: Vec::new(),
     };
     let layers = snapshot.layers(subscription.kind);
+    // State of the world has no word for "it is gone" in most types.
+    let is_silent = protocol == Protocol::Sotw && !subscription.is_full_state();
     for (name, have) in std::mem::take(&mut subscription.due) {
         match (layers.get(&name), have) {
             (Some(resource), Have::This(version)) if version == resource.version => {}
@@ -501,15 +521,19 @@ fn content<'a>(
                 }
                 content.sent.push(resource);
             }
-            (None, Have::Nothing) => {}
-            (None, Have::Asked) => content.removed.push(name),
-            (None, Have::This(_) | Have::Doubtful) => match removal {
-                Removal::Now => content.removed.push(name),
-                Removal::Later => {
-                    subscription.due.insert(name, have);
+            (None, Have::This(_) | Have::Doubtful) if removal == Removal::Later => {
+                subscription.due.insert(name, have);
+            }
+            (None, have) => {
+                let is_told = have == Have::Asked || (have != Have::Nothing && removal == Removal::Now);
+                if !is_told || is_silent {
+                    // No answer to come will settle it.
+                    subscription.doubtful.remove(&name);
                 }
-                Removal::Never => {}
-            },
+                if is_told {
+                    content.removed.push(name);
+                }
+            }
         }
     }
     if protocol == Protocol::Sotw && subscription.is_full_state() && content.must_answer {

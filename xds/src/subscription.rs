@@ -27,7 +27,7 @@ pub(crate) struct Subscription {
     /// The names whose resource may have to be sent, and what the client has instead.
     pub(crate) due: BTreeMap<Arc<str>, Have>,
     /// Everything is due, but for these versions, of which the client said that it has them.
-    pub(crate) start: Option<BTreeMap<Arc<str>, Option<Version>>>,
+    pub(crate) start: Option<Start>,
     /// State of the world: the next response is due even if nothing changed.
     pub(crate) full: bool,
     pub(crate) in_flight: Option<InFlight>,
@@ -49,6 +49,14 @@ pub(crate) enum Have {
     Asked,
     /// It refused a response that had it.
     Doubtful,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// What the client says that it has.
+    held: BTreeMap<Arc<str>, Option<Version>>,
+    /// What it has of everything else.
+    rest: Have,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +96,13 @@ impl Subscription {
         let response = self.in_flight.take_if(|response| response.nonce == nonce)?;
         if refused {
             self.nacks += 1;
-            self.doubtful.extend(response.names.iter().cloned());
+            // What it has given back meanwhile concerns nobody, and may have been what was wrong.
+            let wanted: Vec<_> = response.names.iter().filter(|name| self.wants(name)).cloned().collect();
+            let is_moot = wanted.len() < response.names.len();
+            self.doubtful.extend(wanted);
+            if is_moot || response.names.iter().any(|name| self.due.contains_key(name)) {
+                self.retry_doubtful();
+            }
         } else {
             response.names.iter().for_each(|name| {
                 self.doubtful.remove(name);
@@ -103,14 +117,18 @@ impl Subscription {
             return;
         }
         if self.doubtful.contains(name) {
-            // The fix for a refused response carries all of it again: nobody knows what was applied.
-            for name in &self.doubtful {
-                self.due.entry(name.clone()).or_insert(Have::Doubtful);
-            }
+            self.retry_doubtful();
         }
         self.due
             .entry(name.clone())
             .or_insert_with(|| before.map_or(Have::Nothing, |before| Have::This(before.version)));
+    }
+
+    /// The fix for a refused response carries all of it again: nobody knows what was applied.
+    fn retry_doubtful(&mut self) {
+        for name in &self.doubtful {
+            self.due.entry(name.clone()).or_insert(Have::Doubtful);
+        }
     }
 
     pub(crate) fn wants(&self, name: &str) -> bool {
@@ -119,10 +137,10 @@ impl Subscription {
 
     /// Turns "everything" into names, once there is a snapshot to take them from.
     pub(crate) fn begin(&mut self, layers: &Layers) {
-        let Some(mut held) = self.start.take() else { return };
+        let Some(Start { mut held, rest }) = self.start.take() else { return };
         for resource in layers.iter() {
             let have = match held.remove(&resource.name) {
-                None => Have::Nothing,
+                None => rest,
                 Some(Some(version)) if version == resource.version => continue,
                 Some(Some(version)) => Have::This(version),
                 Some(None) => Have::Doubtful,
@@ -140,7 +158,9 @@ impl Subscription {
 
     fn forget(&mut self, name: &str) {
         self.due.remove(name);
-        self.doubtful.remove(name);
+        if self.doubtful.remove(name) {
+            self.retry_doubtful();
+        }
     }
 }
 
@@ -157,10 +177,10 @@ impl Subscription {
     ) {
         if subscribe.is_empty() && self.is_wildcard_by_silence() {
             self.wildcard = true;
-            self.start = Some(initial.clone());
+            self.start = Some(Start { held: initial.clone(), rest: Have::Nothing });
             self.full = initial.is_empty();
         }
-        self.more(subscribe, &initial);
+        self.more(subscribe, &initial, Have::Nothing);
         self.fewer(unsubscribe);
         for (name, version) in initial {
             if let Some(version) = version
@@ -173,16 +193,20 @@ impl Subscription {
     }
 
     pub(crate) fn later(&mut self, subscribe: &[Arc<str>], unsubscribe: &[Arc<str>]) {
-        self.more(subscribe, &BTreeMap::new());
+        // It may have any of it by name, or by an earlier star.
+        self.more(subscribe, &BTreeMap::new(), Have::Doubtful);
         self.fewer(unsubscribe);
     }
 
-    fn more(&mut self, subscribe: &[Arc<str>], initial: &BTreeMap<Arc<str>, Option<Version>>) {
+    fn more(&mut self, subscribe: &[Arc<str>], initial: &BTreeMap<Arc<str>, Option<Version>>, rest: Have) {
         for name in subscribe {
             if &**name == WILDCARD {
                 self.wildcard = true;
-                self.start = Some(initial.clone());
-                self.full = initial.is_empty();
+                let mut held = initial.clone();
+                // It arrives after the client has said this, so it may or may not be kept.
+                held.extend(self.in_flight.iter().flat_map(|sent| &sent.names).map(|name| (name.clone(), None)));
+                self.full = held.is_empty();
+                self.start = Some(Start { held, rest });
             } else {
                 // Also if it is there already: whoever asks is answered (rule X59).
                 self.names.insert(name.clone());
@@ -227,7 +251,7 @@ impl Subscription {
         let names: BTreeSet<Arc<str>> = names.iter().filter(|name| &***name != WILDCARD).cloned().collect();
         let mut grew = wildcard && !self.wildcard;
         if grew {
-            self.start = Some(BTreeMap::new());
+            self.start = Some(Start { held: BTreeMap::new(), rest: Have::Doubtful });
         }
         self.wildcard = wildcard;
         let gone: Vec<Arc<str>> = self.names.difference(&names).filter(|_| !wildcard).cloned().collect();
