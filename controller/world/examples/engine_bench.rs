@@ -2,6 +2,7 @@
 //!
 //! CPU time is what the kernel charged to all threads of the process, so work handed to other threads counts.
 
+use cpu_time::ProcessTime;
 use crds::mesh_config::InterceptionMode;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube, networking as n};
 use model::{Locality, Proxy, ProxyKind};
@@ -44,7 +45,7 @@ fn main() {
 fn run(world: &mut World, size: Size) {
     let many = 1_000;
     measure(world, "settle", 1, |_| Batch::default());
-    let same = |_| batch(vec![service(size, 7), slice(size, 7, size.endpoints)]);
+    let same = |_| batch(vec![slice(size, 7, size.endpoints)]);
     let none = measure(world, "no-op update", many, same);
     assert!(none.is_empty(), "an update without a change publishes nothing");
     let one = measure(world, "one endpoint changed", many, |at| {
@@ -72,9 +73,9 @@ fn measure(world: &mut World, name: &str, count: usize, mut change: impl FnMut(u
     let (mut cpu, mut last) = (Duration::ZERO, Changes::default());
     for at in 0..count {
         let batch = change(at);
-        let (start, used) = (Instant::now(), cpu_time());
+        let (start, used) = (Instant::now(), ProcessTime::now());
         last = world.commit(batch);
-        cpu += cpu_time() - used;
+        cpu += used.elapsed();
         walls.push(start.elapsed());
     }
     walls.sort();
@@ -86,14 +87,6 @@ fn measure(world: &mut World, name: &str, count: usize, mut change: impl FnMut(u
         walls[count - 1]
     );
     last
-}
-
-/// Nanoseconds on a CPU, of every thread (`/proc/self/task/*/schedstat`, first field).
-fn cpu_time() -> Duration {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has /proc");
-    let of = |path: std::path::PathBuf| std::fs::read_to_string(path.join("schedstat")).ok();
-    let nanos = tasks.flatten().filter_map(|it| of(it.path())?.split(' ').next()?.parse::<u64>().ok()).sum();
-    Duration::from_nanos(nanos)
 }
 
 /// MiB.

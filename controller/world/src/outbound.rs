@@ -43,14 +43,14 @@ impl Rules {
 pub(crate) fn cluster(
     reads: &mut Reads,
     (services, rules, mesh, endpoints): (&Services, &RuleTable, &Mesh, &EndpointTable),
-    key: &ClusterKey,
+    (key, vantage): &SeenKey,
 ) -> Option<Made> {
     let mesh = reads.get(mesh, &())?;
     let service = reads.get(services, &key.service)?;
     let rule = merged_rule(reads, rules, key.rule.as_ref());
     let by_name = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
     let endpoints = by_name.then(|| reads.get(endpoints, &key.service)).flatten();
-    let made = cluster::cluster(&ClusterInput {
+    let input = ClusterInput {
         service,
         port: service.port(key.port)?,
         subset: key.subset.as_deref(),
@@ -58,29 +58,33 @@ pub(crate) fn cluster(
         mesh,
         kind: key.kind,
         endpoints: endpoints.map(|it| &**it),
-    })?;
+    };
+    let vantage = vantage.as_deref().map(VantageKey::value);
+    let made = cluster::cluster_seen_from(&input, vantage.as_ref())?;
     let owner = rule.map_or(&service.object, |it| &it.objects[0]);
     Some(Made::checked(made, rule.is_some(), owner))
 }
 
-/// A cluster's endpoints; with a vantage, as seen from there.
-pub(crate) type AssignmentKey = (ClusterKey, Option<Arc<VantageKey>>);
+/// A cluster or its load assignment; with a vantage, as seen from there.
+pub(crate) type SeenKey = (ClusterKey, Option<Arc<VantageKey>>);
+
+impl VantageKey {
+    fn value(&self) -> Vantage {
+        Vantage { locality: (*self.locality).clone(), node: self.node.clone(), labels: self.labels.clone() }
+    }
+}
 
 pub(crate) fn assignment(
     reads: &mut Reads,
     (services, rules, mesh, endpoints): (&Services, &RuleTable, &Mesh, &EndpointTable),
-    (key, vantage): &AssignmentKey,
+    (key, vantage): &SeenKey,
 ) -> Option<Arc<Resource>> {
     let mesh = reads.get(mesh, &())?;
     let service = reads.get(services, &key.service)?;
     let rule = merged_rule(reads, rules, key.rule.as_ref());
     let none = Endpoints::default();
     let endpoints = reads.get(endpoints, &key.service).map_or(&none, |it| &**it);
-    let vantage = vantage.as_ref().map(|it| Vantage {
-        locality: (*it.locality).clone(),
-        node: it.node.clone(),
-        labels: it.labels.clone(),
-    });
+    let vantage = vantage.as_deref().map(VantageKey::value);
     let made = endpoint::load_assignment(&AssignmentInput {
         service,
         port: service.port(key.port)?,
@@ -98,15 +102,20 @@ pub(crate) fn assignment(
 /// What a scope shows in one set for one service: cluster names that differ from the base, masks of those it hides.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Entry {
-    Cluster(ClusterKey),
+    Cluster(SeenKey),
     Mask(Arc<str>),
+}
+
+/// The clusters of a member that are the same wherever the proxy stands.
+pub(crate) fn shared_entries(member: &Member) -> impl Iterator<Item = &ClusterKey> {
+    member.clusters.iter().filter(|it| it.feed != Feed::ClusterByVantage).map(|it| &it.key)
 }
 
 /// Whether `own` needs entries of its own beside the base's.
 pub(crate) fn differing_clusters(own: &Member, base: Option<&Member>) -> Vec<Entry> {
     let same = |cluster: &ClusterKey| base.is_some_and(|it| it.clusters.iter().any(|other| other.key == *cluster));
     let mut entries: Vec<Entry> =
-        own.clusters.iter().filter(|it| !same(&it.key)).map(|it| Entry::Cluster(it.key.clone())).collect();
+        shared_entries(own).filter(|it| !same(it)).map(|it| Entry::Cluster((it.clone(), None))).collect();
     let names: BTreeSet<&Arc<str>> = own.clusters.iter().map(|it| &it.name).collect();
     let hidden = base.into_iter().flat_map(|it| &it.clusters).filter(|it| !names.contains(&it.name));
     entries.extend(hidden.map(|it| Entry::Mask(it.name.clone())));

@@ -2,7 +2,7 @@
 
 use crate::key::{GatewayKey, InboundKey, SetKey};
 use crate::scope::Class;
-use crate::stage::{Catalog, EdsSet, Outbound, Sides, sets};
+use crate::stage::{Catalog, Outbound, SeenSet, Sides, sets};
 use crds::Problem;
 use model::ProxyKind;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,11 +30,12 @@ fn name(kind: &str, of: impl Display) -> SetName {
     format!("{kind} of {of}").into()
 }
 
-fn eds_name((set, vantage): &EdsSet) -> SetName {
+fn seen_name(kind: &str, (set, vantage): &SeenSet) -> SetName {
     match vantage {
-        None => name("eds", set),
+        None => name(kind, set),
         Some(it) => {
-            format!("eds of {set} from {} {} {:?}", it.locality, it.node.as_deref().unwrap_or("-"), it.labels).into()
+            let node = it.node.as_deref().unwrap_or("-");
+            format!("{kind} of {set} from {} {node} {:?}", it.locality, it.labels).into()
         }
     }
 }
@@ -55,10 +56,12 @@ pub(crate) fn view(class: &Class) -> View {
     let sets: Vec<SetKey> = sets(class).collect();
     let each = |kind: &'static str| sets.iter().map(move |set| name(kind, set));
     let inbound = |kind| class.inbound.iter().map(move |key| inbound_name(kind, key));
-    let clusters = inbound("cds").chain(each("cds")).chain([SHARED.into()]).collect();
-    let vantage = Some(class.vantage.clone());
-    let endpoints = sets.iter().flat_map(|set| [(set.clone(), vantage.clone()), (set.clone(), None)]);
-    let endpoints = endpoints.map(|set| eds_name(&set)).collect();
+    let seen = |kind: &'static str| {
+        let piles = sets.iter().flat_map(|set| [(set.clone(), Some(class.vantage.clone())), (set.clone(), None)]);
+        piles.map(move |set| seen_name(kind, &set)).collect::<Vec<_>>()
+    };
+    let clusters = inbound("cds").chain(seen("cds")).chain([SHARED.into()]).collect();
+    let endpoints = seen("eds");
     let (listeners, routes) = match (&class.gateway, class.scope.kind) {
         (Some(key), ProxyKind::Router) => (vec![gateway_name("lds", key)], vec![gateway_name("rds", key)]),
         _ => {
@@ -106,7 +109,7 @@ pub(crate) struct Publisher {
     views: BTreeMap<ConnectionId, Arc<View>>,
     rules: Ledger<crate::key::RuleKey>,
     shadowed: Ledger<model::Hostname>,
-    clusters: Ledger<crate::key::ClusterKey>,
+    clusters: Ledger<crate::outbound::SeenKey>,
     virtual_hosts: Ledger<crate::key::VirtualHostKey>,
     listeners: Ledger<crate::key::SlotKey>,
     inbound: Ledger<Arc<InboundKey>>,
@@ -120,8 +123,8 @@ impl Publisher {
         let mut sets: Vec<(SetName, Option<Layer>)> = vec![];
         let mut add = |name: SetName, layer: Option<&Layer>| sets.push((name, layer.cloned()));
         o.shared_clusters.changes().iter().for_each(|it| add(SHARED.into(), it.new.as_deref()));
-        o.cds.changes().iter().for_each(|it| add(name("cds", &it.key), it.new.as_deref()));
-        o.eds.changes().iter().for_each(|it| add(eds_name(&it.key), it.new.as_deref()));
+        o.cds.changes().iter().for_each(|it| add(seen_name("cds", &it.key), it.new.as_deref()));
+        o.eds.changes().iter().for_each(|it| add(seen_name("eds", &it.key), it.new.as_deref()));
         o.lds.changes().iter().for_each(|it| add(name("lds", &it.key), it.new.as_deref()));
         o.rds.changes().iter().for_each(|it| add(name("rds", &it.key), it.new.as_deref()));
         o.scope_listeners.changes().iter().for_each(|it| add(name("lds extra", &it.key), it.new.as_deref()));

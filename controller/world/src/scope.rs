@@ -9,7 +9,8 @@ use model::service::Age;
 use model::sidecar::{self, Imports};
 use model::traffic_policy;
 use model::{
-    Hostname, Namespace, Protocol, Proxy, ProxyKind, Registry, RouteRules, Service, ServiceKey, Visibility, label,
+    Hostname, Namespace, Protocol, Proxy, ProxyKind, Registry, Resolution, RouteRules, Service, ServiceKey, Visibility,
+    label,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -330,10 +331,12 @@ pub(crate) struct MemberCluster {
 }
 
 /// Where a cluster's endpoints come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Feed {
     /// The cluster has them itself, or needs none.
     Cluster,
+    /// The cluster has them itself, by where the proxy stands (DNS with preferred localities).
+    ClusterByVantage,
     /// EDS, equal for all proxies.
     Shared,
     /// EDS, by where the proxy stands.
@@ -381,10 +384,13 @@ pub(crate) fn member(
         for subset in std::iter::once(None).chain(subsets) {
             let kind = if cluster::depends_on_kind(&service, port) { viewer.kind } else { ProxyKind::Sidecar };
             let eds = cluster::discovery(&service, kind, &policy_of(port.number, subset)) == Discovery::Eds;
-            let feed = match eds {
-                false => Feed::Cluster,
-                true if endpoint::needs_vantage(&service, rule, port.number, subset, mesh) => Feed::Vantage,
-                true => Feed::Shared,
+            let differs = endpoint::needs_vantage(&service, rule, port.number, subset, mesh);
+            let by_name = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+            let feed = match (eds, differs) {
+                (true, true) => Feed::Vantage,
+                (true, false) => Feed::Shared,
+                (false, true) if by_name => Feed::ClusterByVantage,
+                (false, _) => Feed::Cluster,
             };
             let name = format!("outbound|{}|{}|{}", port.number, subset.unwrap_or_default(), key.host);
             let key = ClusterKey {

@@ -8,7 +8,7 @@ use crate::key::{
     ClusterKey, GatewayKey, InboundKey, Reach, RuleKey, ScopeKey, SetKey, SlotKey, TableKey, VantageKey, VirtualHostKey,
 };
 use crate::made::Made;
-use crate::outbound::{self, AssignmentKey, EncodedHost, Entry, HostMap, OwnKey, Placement, SlotGroups};
+use crate::outbound::{self, EncodedHost, Entry, HostMap, OwnKey, Placement, SeenKey, SlotGroups};
 use crate::scope::{self, Class, Feed, Member, Scope, Viewer};
 use crds::mesh_config::MeshConfig;
 use crds::{ObjectKey, Problem, kube, networking as n};
@@ -377,15 +377,15 @@ impl Scopes {
 /// What scopes send.
 pub(crate) struct Outbound {
     pub(crate) shared_clusters: Table<(), Layer>,
-    pub(crate) clusters: Table<ClusterKey, Made>,
-    cluster_entries: Table<(SetKey, Entry), Option<Arc<Resource>>>,
-    pub(crate) cds: Table<SetKey, Layer>,
-    by_vantage: Table<(SetKey, ClusterKey), ()>,
-    by_vantage_of_set: Groups<SetKey, (SetKey, ClusterKey)>,
-    vantages: Table<EdsSet, Vec<ClusterKey>>,
-    assignments: Table<AssignmentKey, Arc<Resource>>,
-    assignment_entries: Table<(EdsSet, AssignmentKey), Arc<Resource>>,
-    pub(crate) eds: Table<EdsSet, Layer>,
+    by_vantage: Table<(SetKey, ClusterKey, Feed), ()>,
+    by_vantage_of_set: Groups<SetKey, (SetKey, ClusterKey, Feed)>,
+    vantages: Table<SeenSet, Vec<(ClusterKey, Feed)>>,
+    pub(crate) clusters: Table<SeenKey, Made>,
+    cluster_entries: Table<(SeenSet, Entry), Option<Arc<Resource>>>,
+    pub(crate) cds: Table<SeenSet, Layer>,
+    assignments: Table<SeenKey, Arc<Resource>>,
+    assignment_entries: Table<(SeenSet, SeenKey), Arc<Resource>>,
+    pub(crate) eds: Table<SeenSet, Layer>,
     placements: Table<ServiceKey, Placement>,
     own_placements: Table<OwnKey, Placement>,
     pub(crate) virtual_hosts: Table<VirtualHostKey, EncodedHost>,
@@ -400,19 +400,23 @@ pub(crate) struct Outbound {
     pub(crate) scope_listeners: Table<Arc<ScopeKey>, Layer>,
 }
 
-/// Load assignments of a set: those equal for all proxies, or those as seen from one vantage.
-pub(crate) type EdsSet = (SetKey, Option<Arc<VantageKey>>);
+/// A set's resources: those equal for all proxies, or those as seen from one vantage.
+pub(crate) type SeenSet = (SetKey, Option<Arc<VantageKey>>);
+
+fn with_feed(list: &[(ClusterKey, Feed)], feed: Feed) -> impl Iterator<Item = &ClusterKey> {
+    list.iter().filter(move |(_, it)| *it == feed).map(|(key, _)| key)
+}
 
 impl Outbound {
     pub(crate) fn new(c: &mut Commit) -> Self {
         Self {
             shared_clusters: c.table("shared_clusters"),
-            clusters: c.table("clusters"),
-            cluster_entries: c.table("cluster_entries"),
-            cds: c.table("cds"),
             by_vantage: c.table("clusters_by_vantage"),
             by_vantage_of_set: c.table("clusters_by_vantage_of_set"),
             vantages: c.table("vantages"),
+            clusters: c.table("clusters"),
+            cluster_entries: c.table("cluster_entries"),
+            cds: c.table("cds"),
             assignments: c.table("load_assignments"),
             assignment_entries: c.table("load_assignment_entries"),
             eds: c.table("eds"),
@@ -432,6 +436,7 @@ impl Outbound {
     }
 
     pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
+        self.commit_vantages(c, i, s);
         self.commit_clusters(c, i, k, s);
         self.commit_assignments(c, i, k, s);
         self.commit_placements(c, i, k, s);
@@ -439,33 +444,58 @@ impl Outbound {
         self.commit_listeners(c, i, k, s);
     }
 
-    fn commit_clusters(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
+    /// What differs by where a proxy stands, for each set and each place where a proxy stands that sees the set.
+    fn commit_vantages(&mut self, c: &mut Commit, i: &Inputs, s: &Scopes) {
         let mesh = keys_from(&i.mesh, |_, _| [()]);
         c.derive(&mut self.shared_clusters, &[&mesh], &i.mesh, |reads, mesh, _| {
             let mesh = reads.get(mesh, &())?;
             let named = |it: Resource| (it.name.clone(), Some(Arc::new(it)));
             Some(outbound::shared_clusters(mesh).into_iter().map(named).collect())
         });
-        let all = |_: &ServiceKey, it: &Member| it.clusters.iter().map(|it| it.key.clone()).collect::<Vec<_>>();
-        let (base, router) = (keys_from(&s.base, all), keys_from(&s.router_base, all));
-        let own = keys_from(&s.own, |_, it| all(&it.member.service.key, &it.member));
-        c.derive(
-            &mut self.clusters,
-            &[&base, &router, &own],
-            (&k.services, &k.rules, &i.mesh, &k.endpoints),
-            outbound::cluster,
-        );
+        let of = |set: &SetKey, it: &Member| {
+            let differing = it.clusters.iter().filter(|it| matches!(it.feed, Feed::Vantage | Feed::ClusterByVantage));
+            differing.map(|it| (set.clone(), it.key.clone(), it.feed)).collect::<Vec<_>>()
+        };
+        let base = keys_from(&s.base, |_, it| of(&SetKey::Base, it));
+        let router = keys_from(&s.router_base, |_, it| of(&SetKey::RouterBase, it));
+        let own = keys_from(&s.own, |(scope, _), it| of(&SetKey::Own(scope.clone()), &it.member));
+        c.derive(&mut self.by_vantage, &[&base, &router, &own], (), |_, (), _| Some(()));
+        c.group(&mut self.by_vantage_of_set, &self.by_vantage, |(set, ..), ()| vec![set.clone()]);
+        let vantages = keys_from(&s.classes, |_, class| {
+            sets(class).map(|set| (set, Some(class.vantage.clone()))).collect::<Vec<_>>()
+        });
+        c.derive(&mut self.vantages, &[&vantages], &self.by_vantage_of_set, |reads, groups, (set, _)| {
+            Some(reads.get(groups, set)?.iter().map(|(_, key, feed)| (key.clone(), *feed)).collect())
+        });
+    }
+
+    fn commit_clusters(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
+        let all = |it: &Member| outbound::shared_entries(it).map(|key| (key.clone(), None)).collect::<Vec<_>>();
+        let base = keys_from(&s.base, |_, it| all(it));
+        let router = keys_from(&s.router_base, |_, it| all(it));
+        let own = keys_from(&s.own, |_, it| all(&it.member));
+        let seen = keys_from(&self.vantages, |(_, vantage), list| {
+            with_feed(list, Feed::ClusterByVantage).map(|key| (key.clone(), vantage.clone())).collect::<Vec<_>>()
+        });
+        let from = (&k.services, &k.rules, &i.mesh, &k.endpoints);
+        c.derive(&mut self.clusters, &[&base, &router, &own, &seen], from, outbound::cluster);
 
         let of_set = |set: SetKey, it: &Member| {
-            it.clusters.iter().map(|it| (set.clone(), Entry::Cluster(it.key.clone()))).collect::<Vec<_>>()
+            let entry = |key: &ClusterKey| ((set.clone(), None), Entry::Cluster((key.clone(), None)));
+            outbound::shared_entries(it).map(entry).collect::<Vec<_>>()
         };
         let base = keys_from(&s.base, |_, it| of_set(SetKey::Base, it));
         let router = keys_from(&s.router_base, |_, it| of_set(SetKey::RouterBase, it));
         let own = keys_from(&s.own, |(scope, _), it| {
             let entries = outbound::differing_clusters(&it.member, it.base.as_deref());
-            entries.into_iter().map(|entry| (SetKey::Own(scope.clone()), entry)).collect::<Vec<_>>()
+            entries.into_iter().map(|entry| ((SetKey::Own(scope.clone()), None), entry)).collect::<Vec<_>>()
         });
-        c.derive(&mut self.cluster_entries, &[&base, &router, &own], &self.clusters, |reads, clusters, (_, entry)| {
+        let seen = keys_from(&self.vantages, |set, list| {
+            let entry = |key: &ClusterKey| (set.clone(), Entry::Cluster((key.clone(), set.1.clone())));
+            with_feed(list, Feed::ClusterByVantage).map(entry).collect::<Vec<_>>()
+        });
+        let from = &self.clusters;
+        c.derive(&mut self.cluster_entries, &[&base, &router, &own, &seen], from, |reads, clusters, (_, entry)| {
             match entry {
                 Entry::Mask(_) => Some(None),
                 Entry::Cluster(key) => Some(Some(reads.get(clusters, key)?.resource.clone()?)),
@@ -481,27 +511,12 @@ impl Outbound {
     }
 
     fn commit_assignments(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
-        let of = |set: &SetKey, it: &Member, feed| {
-            outbound::fed(it, feed).map(|key| (set.clone(), key.clone())).collect::<Vec<_>>()
-        };
-        let base = keys_from(&s.base, |_, it| of(&SetKey::Base, it, Feed::Vantage));
-        let router = keys_from(&s.router_base, |_, it| of(&SetKey::RouterBase, it, Feed::Vantage));
-        let own = keys_from(&s.own, |(scope, _), it| of(&SetKey::Own(scope.clone()), &it.member, Feed::Vantage));
-        c.derive(&mut self.by_vantage, &[&base, &router, &own], (), |_, (), _| Some(()));
-        c.group(&mut self.by_vantage_of_set, &self.by_vantage, |(set, _), ()| vec![set.clone()]);
-        let vantages = keys_from(&s.classes, |_, class| {
-            sets(class).map(|set| (set, Some(class.vantage.clone()))).collect::<Vec<_>>()
-        });
-        c.derive(&mut self.vantages, &[&vantages], &self.by_vantage_of_set, |reads, groups, (set, _)| {
-            Some(reads.get(groups, set)?.iter().map(|(_, key)| key.clone()).collect())
-        });
-
         let shared = |it: &Member| outbound::fed(it, Feed::Shared).map(|key| (key.clone(), None)).collect::<Vec<_>>();
         let base = keys_from(&s.base, |_, it| shared(it));
         let router = keys_from(&s.router_base, |_, it| shared(it));
         let own = keys_from(&s.own, |_, it| shared(&it.member));
         let seen = keys_from(&self.vantages, |(_, vantage), list| {
-            list.iter().map(|key| (key.clone(), vantage.clone())).collect::<Vec<_>>()
+            with_feed(list, Feed::Vantage).map(|key| (key.clone(), vantage.clone())).collect::<Vec<_>>()
         });
         let from = (&k.services, &k.rules, &i.mesh, &k.endpoints);
         c.derive(&mut self.assignments, &[&base, &router, &own, &seen], from, outbound::assignment);
@@ -521,7 +536,8 @@ impl Outbound {
             fed.map(|key| entry(SetKey::Own(scope.clone()), key)).collect::<Vec<_>>()
         });
         let seen = keys_from(&self.vantages, |set, list| {
-            list.iter().map(|key| (set.clone(), (key.clone(), set.1.clone()))).collect::<Vec<_>>()
+            let entry = |key: &ClusterKey| (set.clone(), (key.clone(), set.1.clone()));
+            with_feed(list, Feed::Vantage).map(entry).collect::<Vec<_>>()
         });
         c.derive(
             &mut self.assignment_entries,
@@ -599,12 +615,12 @@ impl Outbound {
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
         vec![
             &self.shared_clusters,
-            &self.clusters,
-            &self.cluster_entries,
-            &self.cds,
             &self.by_vantage,
             &self.by_vantage_of_set,
             &self.vantages,
+            &self.clusters,
+            &self.cluster_entries,
+            &self.cds,
             &self.assignments,
             &self.assignment_entries,
             &self.eds,
