@@ -1,7 +1,11 @@
 //! Takes the descriptor set out of the envoy-types package, where prost-build left it beside the generated
 //! code, so that descriptors and Rust types are of one version by construction. Nothing is fetched or committed.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 const PACKAGE: &str = "envoy-types";
 const DESCRIPTORS: &str = "src/generated/types.bin";
@@ -17,20 +21,26 @@ fn main() {
     fs::write(out, without_comments(&set)).expect("OUT_DIR is writable");
 }
 
-/// Asks the cargo that is building us where it keeps the package's source: registry, vendored or patched.
+/// Asks the cargo that is building us where it keeps the package's source: registry, vendored or patched. Metadata
+/// covers the whole workspace: where this build needed less than that, the rest is not there yet and is loaded.
 fn package_root() -> PathBuf {
-    let variable = |name| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
-    let output = Command::new(variable("CARGO"))
-        .args(["metadata", "--format-version=1", "--offline", "--locked", "--filter-platform", &variable("TARGET")])
-        .current_dir(variable("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
+    let output = Some(metadata(&["--offline"])).filter(|it| it.status.success()).unwrap_or_else(|| metadata(&[]));
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
     let packages = metadata["packages"].as_array().expect("metadata lists packages");
     let package = packages.iter().find(|package| package["name"] == PACKAGE).expect("envoy-types is a dependency");
     let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a package has a manifest"));
     manifest.parent().expect("a manifest is in a directory").to_owned()
+}
+
+fn metadata(extra: &[&str]) -> Output {
+    let variable = |name| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
+    Command::new(variable("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--filter-platform", &variable("TARGET")])
+        .args(extra)
+        .current_dir(variable("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs")
 }
 
 /// The set without `FileDescriptorProto.source_code_info`, four fifths of it. Done on the wire: decoding
