@@ -413,10 +413,10 @@ impl Stream {
         self.nonces += 1;
         let (nonce, url) = (self.nonces.to_string(), Cow::Borrowed(kind.url()));
         let response = match self.protocol {
-            Protocol::Delta => Response::delta(url, nonce, subscription.nacks, &resources, removed),
+            Protocol::Delta => Response::delta(url, nonce, subscription.nacks, &resources, removed.clone()),
             Protocol::Sotw => Response::sotw(url, nonce, subscription.nacks, &resources),
         };
-        subscription.sent(&response);
+        subscription.sent(&response, removed);
         self.follow_up(kind, snapshot, &sent, &asked);
         Some(response)
     }
@@ -578,10 +578,11 @@ fn cluster_changed(
 }
 
 impl Subscription {
-    fn sent(&mut self, response: &Response) {
+    /// `gone` is in the response as `removed_resources`, or by its absence.
+    fn sent(&mut self, response: &Response, gone: Vec<Arc<str>>) {
         self.warming = false;
         self.last_nonce.clone_from(&response.nonce);
-        let names = response.names.iter().chain(&response.removed).cloned().collect();
+        let names = response.names.iter().cloned().chain(gone).collect();
         self.in_flight = Some(InFlight { nonce: response.nonce.clone(), version: response.version.clone(), names });
     }
 }
