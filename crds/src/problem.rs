@@ -36,6 +36,7 @@ pub enum Reason {
     NotTranslated,
     /// Accepted, and has no effect or is deprecated.
     Ineffective(String),
+    UnknownGateway(String),
     UnknownHost(String),
     UnknownSubset {
         host: String,
@@ -72,6 +73,7 @@ impl Reason {
             Self::UnknownField
             | Self::NotTranslated
             | Self::Ineffective(_)
+            | Self::UnknownGateway(_)
             | Self::UnknownHost(_)
             | Self::UnknownSubset { .. }
             | Self::UnknownPort { .. }
@@ -91,6 +93,7 @@ impl fmt::Display for Reason {
             Self::UnknownEnumValue(why) => f.write_str(why),
             Self::InvalidRegex(why) => write!(f, "invalid regex (RE2): {why}"),
             Self::NotTranslated => f.write_str("not translated by this version of navarch, has no effect"),
+            Self::UnknownGateway(name) => write!(f, "no Gateway {name} exists"),
             Self::UnknownHost(host) => write!(f, "host {host} is not known to the mesh"),
             Self::UnknownSubset { host, subset } => {
                 write!(f, "subset {subset} of {host} is defined by no DestinationRule")

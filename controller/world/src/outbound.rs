@@ -1,6 +1,6 @@
 //! What scopes send: clusters, load assignments, virtual hosts, route tables and outbound listeners.
 
-use crate::catalog::{Groups, Mesh, Rules};
+use crate::catalog::{Groups, Mesh, Objects, Rules};
 use crate::key::{
     ClusterKey, Reach, RuleRef, ScopeKey, SetKey, SlotKey, Subject, TableKey, VantageKey, VirtualHostKey,
 };
@@ -8,7 +8,8 @@ use crate::made::Made;
 use crate::scope::{Egress, Feed, Member, Scope};
 use crate::stage::OwnMember;
 use crds::mesh_config::{InterceptionMode, MeshConfig};
-use crds::{ObjectKey, Problem, Reason};
+use crds::networking::Gateway;
+use crds::{Kind, ObjectKey, Problem, Reason};
 use imbl::OrdMap;
 use model::{
     Address, DestinationView, Destinations, Endpoints, Hostname, MergedRule, Protocol, ProxyKind, Resolution,
@@ -649,6 +650,20 @@ pub(crate) fn loose_host(
 /// Cluster keys of a member that are fed by EDS, by who gets them.
 pub(crate) fn fed(member: &Member, feed: Feed) -> impl Iterator<Item = &ClusterKey> {
     member.clusters.iter().filter(move |it| it.feed == feed).map(|it| &it.key)
+}
+
+/// VirtualServices bound to a Gateway that does not exist.
+pub(crate) fn unbound(
+    reads: &mut Reads,
+    (by_gateway, gateways): (&Groups<String, ObjectKey>, &Objects<Gateway>),
+    name: &String,
+) -> Option<Vec<Problem>> {
+    let (namespace, gateway) = name.split_once('/')?;
+    if reads.get(gateways, &ObjectKey::new(Kind::Gateway, namespace, gateway)).is_some() {
+        return None;
+    }
+    let problem = |object: &ObjectKey| Problem::new(object, "spec.gateways", Reason::UnknownGateway(name.clone()));
+    Some(reads.get(by_gateway, name)?.iter().map(problem).collect())
 }
 
 /// VirtualServices that have no effect on a host because an older one rules it.

@@ -109,6 +109,7 @@ pub(crate) struct Publisher {
     views: BTreeMap<ConnectionId, Arc<View>>,
     rules: Ledger<crate::key::RuleKey>,
     shadowed: Ledger<model::Hostname>,
+    unbound: Ledger<String>,
     clusters: Ledger<crate::outbound::SeenKey>,
     virtual_hosts: Ledger<crate::key::VirtualHostKey>,
     listeners: Ledger<crate::key::SlotKey>,
@@ -162,6 +163,7 @@ impl Publisher {
         let changes = [
             self.rules.update(&k.rules, |it| &it.problems),
             self.shadowed.update(&k.shadowed, |it| it),
+            self.unbound.update(&k.unbound, |it| it),
             self.clusters.update(&o.clusters, |it| &it.problems),
             self.virtual_hosts.update(&o.virtual_hosts, |it| &it.problems),
             self.listeners.update(&o.listeners, |it| &it.problems),
@@ -176,7 +178,13 @@ impl Publisher {
 
     /// Each once, in order: several scopes may find the same.
     pub(crate) fn problems(&self, mesh: &[Problem]) -> Vec<Problem> {
-        let all = self.rules.0.values().chain(self.shadowed.0.values()).chain(self.clusters.0.values());
+        let all = self
+            .rules
+            .0
+            .values()
+            .chain(self.shadowed.0.values())
+            .chain(self.unbound.0.values())
+            .chain(self.clusters.0.values());
         let all = all.chain(self.virtual_hosts.0.values()).chain(self.listeners.0.values());
         let all = all.chain(self.inbound.0.values()).chain(self.gateways.0.values());
         let all = all.chain(self.gateway_listeners.0.values()).flatten().chain(mesh);

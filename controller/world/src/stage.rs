@@ -123,6 +123,7 @@ pub(crate) struct Catalog {
     pub(crate) routes_of_mesh: Groups<(), ObjectKey>,
     pub(crate) routes_by_source: Groups<(), ObjectKey>,
     pub(crate) shadowed: Table<Hostname, Vec<Problem>>,
+    pub(crate) unbound: Table<String, Vec<Problem>>,
     /// Hosts of VirtualServices that no service has.
     pub(crate) loose: Table<Hostname, ObjectKey>,
 }
@@ -156,6 +157,7 @@ impl Catalog {
             routes_of_mesh: c.table("routes_of_mesh"),
             routes_by_source: c.table("routes_by_source"),
             shadowed: c.table("shadowed"),
+            unbound: c.table("unbound"),
             loose: c.table("loose_hosts"),
         }
     }
@@ -228,6 +230,8 @@ impl Catalog {
         });
         let hosts = keys_from(&self.routes_by_host, |host, _| [host.clone()]);
         c.derive(&mut self.shadowed, &[&hosts], (&self.routes_by_host, &self.routes), outbound::shadowed);
+        let gateways = keys_from(&self.routes_by_gateway, |name, _| [name.clone()]);
+        c.derive(&mut self.unbound, &[&gateways], (&self.routes_by_gateway, &i.gateways), outbound::unbound);
         let from = (&self.routes_by_host, &self.routes, &self.services_by_pattern);
         c.derive(&mut self.loose, &[&hosts], from, outbound::loose_host);
     }
@@ -260,6 +264,7 @@ impl Catalog {
             &self.routes_of_mesh,
             &self.routes_by_source,
             &self.shadowed,
+            &self.unbound,
             &self.loose,
         ]
     }
