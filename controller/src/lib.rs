@@ -3,6 +3,9 @@
 //! This crate is wiring: it owns tokio, processes, sockets and the terminal, and hands facts to the pure crates.
 //! What Envoy gets is decided in `model`, `translate` and `world`; how it travels in `xds`.
 
+pub mod args;
 pub mod client;
 pub mod envoy;
+pub mod run;
+pub mod translate;
 pub mod up;

@@ -1,4 +1,13 @@
 //! `navarch up`: the whole mesh on a laptop, from a folder of kubectl YAML.
 
+pub mod check;
+mod ground;
 pub mod laptop;
+mod load;
+pub mod locate;
+pub mod mesh;
+pub mod process;
 pub mod service;
+pub mod status;
+pub mod supervisor;
+pub mod view;

@@ -30,7 +30,7 @@ impl Network {
                 // Four to a seat, the first unused: 127.B.0.0 looks like a network to people.
                 let part =
                     |part: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(127, block, 0, 0)) + 4 * u32::from(seat) + part);
-                let pod = ingress.filter(|_| is_ingress).unwrap_or(part(1));
+                let pod = ingress.filter(|_| is_ingress).unwrap_or_else(|| part(1));
                 Addresses { pod, sidecar: part(2), app: part(3) }
             }
             Self::Cluster => {

@@ -65,7 +65,7 @@ pub(super) fn details(call: &Call) -> Answer {
                 "publisher": "PublisherA", "language": "English", "ISBN-10": "1234567890", "ISBN-13": "123-1234567890",
             }),
         ),
-        Err(wrong) => wrong,
+        Err(wrong) => *wrong,
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn ratings(call: &Call) -> Answer {
     match id(call, "/ratings/") {
         _ if call.path == "/health" => health("Ratings is healthy"),
         Ok(id) => json(StatusCode::OK, &value!({ "id": id, "ratings": { "Reviewer1": 5, "Reviewer2": 4 } })),
-        Err(wrong) => wrong,
+        Err(wrong) => *wrong,
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn reviews(part: &Part, call: &Call, stars: Option<&str>) -> An
     }
     let id = match id(call, "/reviews/") {
         Ok(id) => id,
-        Err(wrong) => return wrong,
+        Err(wrong) => return *wrong,
     };
     let rating = match stars {
         None => None,
@@ -181,9 +181,10 @@ fn to_product_page(cookie: &str) -> Answer {
     found
 }
 
-fn id(call: &Call, prefix: &str) -> Result<u32, Answer> {
-    let Some(id) = call.path.strip_prefix(prefix) else { return Err(not_found(call)) };
-    id.parse().map_err(|_| json(StatusCode::BAD_REQUEST, &value!({ "error": "please provide numeric product ID" })))
+fn id(call: &Call, prefix: &str) -> Result<u32, Box<Answer>> {
+    let Some(id) = call.path.strip_prefix(prefix) else { return Err(not_found(call).into()) };
+    id.parse()
+        .map_err(|_| json(StatusCode::BAD_REQUEST, &value!({ "error": "please provide numeric product ID" })).into())
 }
 
 fn health(status: &str) -> Answer {

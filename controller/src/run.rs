@@ -1,0 +1,112 @@
+//! From the command line to an exit code: 0 all is well, 1 something failed, 2 the call or the folder is wrong.
+
+use crate::args::{Args, Command, Up};
+use crate::envoy::find::{self, Search};
+use crate::up::check::{CheckOptions, Unfit, check};
+use crate::up::mesh::{Mesh, Options};
+use crate::up::process::{self, Launcher};
+use crate::up::view::View;
+use anyhow::{Context, Result};
+use source::files::LoadError;
+use std::io::IsTerminal;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+pub fn run(args: Args) -> ExitCode {
+    let done = match args.command {
+        // Wrong input is all that can go wrong with these.
+        Command::Translate(args) => {
+            crate::translate::run(&args).map(|()| ExitCode::SUCCESS).map_err(|why| (why, USAGE))
+        }
+        Command::Exec(it) => {
+            let why = process::exec(&it.program, &it.arguments);
+            Err((anyhow::Error::new(why).context(format!("cannot start {}", it.program.display())), FAILED))
+        }
+        Command::Up(args) => up(args).map_err(|why| {
+            let is_input = why.is::<LoadError>() || why.is::<Unfit>();
+            (why, if is_input { USAGE } else { FAILED })
+        }),
+    };
+    done.unwrap_or_else(|(why, code)| {
+        eprintln!("navarch: {why:#}");
+        code.into()
+    })
+}
+
+fn up(args: Up) -> Result<ExitCode> {
+    let envoy = find::find(&Search::from_environment(args.envoy.clone()))?;
+    let scratch = tempfile::Builder::new().prefix("navarch-up-").tempdir()?;
+    let run_dir = match &args.run_dir {
+        None => scratch.path().to_owned(),
+        Some(dir) => {
+            std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            dir.canonicalize()?
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        let stop = stop()?;
+        match args.check {
+            true => check_folder(args, envoy, run_dir, stop).await,
+            false => run_folder(args, envoy, run_dir, stop).await.map(|()| ExitCode::SUCCESS),
+        }
+    });
+    // Whatever is still blocked (a look at the folder) must not hold up the end.
+    runtime.shutdown_background();
+    done
+}
+
+async fn run_folder(args: Up, envoy: find::Envoy, run_dir: PathBuf, stop: impl Future<Output = ()>) -> Result<()> {
+    let view = match (args.json, std::io::stdout().is_terminal()) {
+        (true, _) => View::json(),
+        (false, true) => View::Screen,
+        (false, false) => View::lines(),
+    };
+    let options = Options {
+        folder: args.dir,
+        ingress: Some(args.ingress.unwrap_or(Ipv4Addr::LOCALHOST)),
+        envoy,
+        launcher: Launcher::of_this_program(),
+        run_dir,
+    };
+    let (mesh, _status) = Mesh::prepare(options, view).await?;
+    mesh.run(stop).await
+}
+
+async fn check_folder(
+    args: Up,
+    envoy: find::Envoy,
+    run_dir: PathBuf,
+    stop: impl Future<Output = ()>,
+) -> Result<ExitCode> {
+    let options =
+        CheckOptions { folder: args.dir, ingress: args.ingress, envoy, launcher: Launcher::of_this_program(), run_dir };
+    let verdict = check(options, stop, |step| eprintln!("{step}")).await?;
+    for reason in &verdict.reasons {
+        eprintln!("not ok: {reason}");
+    }
+    match args.json {
+        true => println!("{}", serde_json::to_string(&verdict)?),
+        false => println!("{verdict}"),
+    }
+    Ok(if verdict.ok { ExitCode::SUCCESS } else { FAILED.into() })
+}
+
+/// Ends when the user, or whoever started this, asks for it.
+fn stop() -> Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
