@@ -25,6 +25,7 @@ mod stream;
 mod subscription;
 mod type_url;
 mod typed_struct;
+mod validate;
 mod wire;
 pub mod yaml;
 
@@ -36,3 +37,4 @@ pub use response::Response;
 pub use snapshot::{ConnectionId, Layer, Layers, SetName, Snapshot, Update, View};
 pub use stream::{Observed, Protocol, ProtocolError, Request, Stream};
 pub use type_url::TypeUrl;
+pub use validate::{Violation, validate};
