@@ -1,2 +1,7 @@
 //! Tests of the whole: golden pairs with their call tables, real Envoys, real processes. Knows every crate; nothing
 //! knows it.
+
+pub mod call;
+pub mod golden;
+pub mod navarch;
+pub mod validate;

@@ -1,0 +1,107 @@
+//! Golden pairs: what a mesh in YAML comes to for one proxy, where its calls go, and what the real Envoy says to it.
+//!
+//! `UPDATE=1 cargo test -p e2e --test golden` writes outputs and answers anew. Read the diff: that is the review.
+// Helpers of tests are tests: clippy does not see that outside of functions marked so.
+#![allow(clippy::unwrap_used)]
+
+use e2e::golden::{CALLS, FILES, PROBLEMS, Produced, difference, folders, produce_folder};
+use e2e::{call, validate};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What is wrong with one folder, in words.
+type Check = fn(&Path, &Produced) -> Vec<String>;
+
+#[test]
+fn outputs_are_as_written() {
+    each(|folder, produced| {
+        let mut wrong: Vec<String> =
+            FILES.iter().filter_map(|(kind, name)| compare(folder, name, &produced.yaml(*kind))).collect();
+        let problems: String = produced.problems.iter().map(|problem| format!("{problem}\n")).collect();
+        wrong.extend(compare(folder, PROBLEMS, &problems));
+        wrong
+    });
+}
+
+#[test]
+fn calls_reach_what_their_tables_say() {
+    each(|folder, produced| {
+        let table = std::fs::read_to_string(folder.join(CALLS)).unwrap_or_default();
+        match call::answered(&table, &produced.config) {
+            Err(why) => vec![format!("{CALLS}: {why}")],
+            Ok(_) if call::count(&table) == 0 => vec![format!("{CALLS}: there is no call in it")],
+            Ok(answered) => {
+                let mut wrong = Vec::from_iter(compare(folder, CALLS, &answered));
+                // The oracle's word for what Envoy would refuse, or for what it does not know: never a golden answer.
+                let odd = answered.lines().filter(|it| it.contains("-> rejected:") || it.contains("-> unsupported:"));
+                wrong.extend(odd.map(str::to_owned));
+                wrong
+            }
+        }
+    });
+}
+
+#[test]
+fn envoy_accepts_every_output() {
+    let envoy = validate::envoy().unwrap();
+    let folders = folders();
+    let next = AtomicUsize::new(0);
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let work = || {
+            let mut wrong = vec![];
+            while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(why) = produce_folder(folder).and_then(|it| validate::validate(&envoy, &it)) {
+                    wrong.push(format!("{}: {why:#}", folder.display()));
+                }
+            }
+            wrong
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|it| it.join().unwrap()).collect()
+    });
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The judge is awake: a route table that Envoy must refuse is refused, though no listener of the folder may name it.
+#[test]
+fn envoy_refuses_what_is_wrong() {
+    let envoy = validate::envoy().unwrap();
+    let folder = folders().into_iter().next().unwrap();
+    for (kind, resource, reason) in [
+        (xds::TypeUrl::Route, serde_json::json!({ "name": "x", "virtualHosts": [ { "name": "x" } ] }), "Domains"),
+        (xds::TypeUrl::Cluster, serde_json::json!({ "name": "x", "connectTimeout": "0s" }), "ConnectTimeout"),
+        (xds::TypeUrl::Listener, serde_json::json!({ "name": "x" }), "address"),
+    ] {
+        let mut produced = produce_folder(&folder).unwrap();
+        produced.resources.get_mut(&kind).unwrap().push(resource);
+        let why = validate::validate(&envoy, &produced).unwrap_err().to_string();
+        assert!(why.contains(reason), "{kind}: {why}");
+    }
+}
+
+fn each(check: Check) {
+    let mut wrong = vec![];
+    for folder in folders() {
+        let found = match produce_folder(&folder) {
+            Ok(produced) => check(&folder, &produced),
+            Err(why) => vec![format!("{why:#}")],
+        };
+        wrong.extend(found.into_iter().map(|it| format!("{}: {it}", folder.display())));
+    }
+    assert!(wrong.is_empty(), "\n{}\nUPDATE=1 writes it anew.", wrong.join("\n"));
+}
+
+/// A file that would be empty and is optional (problems) is not there.
+fn compare(folder: &Path, name: &str, produced: &str) -> Option<String> {
+    let path = folder.join(name);
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    if std::env::var_os("UPDATE").is_some() && golden != produced {
+        match produced.is_empty() {
+            true => std::fs::remove_file(&path).unwrap(),
+            false => std::fs::write(&path, produced).unwrap(),
+        }
+        return None;
+    }
+    difference(name, &golden, produced)
+}

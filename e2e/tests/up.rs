@@ -1,0 +1,147 @@
+//! `navarch up` as a process, with real Envoys: Bookinfo through the ingress gateway, edits under load, broken and
+//! vanished input, and the end, which leaves nothing behind.
+// Helpers of tests are tests: clippy does not see that outside of functions marked so.
+#![allow(clippy::unwrap_used)]
+
+use e2e::navarch::{Answer, LIMIT, Navarch, get};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+const ROUTING: &str = "reviews-routing.yaml";
+
+/// So many answers of one kind in a row mean that all proxies have changed.
+const STREAK: usize = 20;
+
+fn bookinfo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/bookinfo")
+}
+
+fn up() -> Navarch {
+    let mut navarch = Navarch::up(&bookinfo()).unwrap();
+    navarch.ready().unwrap();
+    navarch
+}
+
+/// Which pod's reviews a product page shows.
+fn reviewer(answer: &Answer) -> Option<&str> {
+    let (_, rest) = answer.body.split_once("data-reviews=\"")?;
+    rest.split('"').next().filter(|_| answer.status == 200)
+}
+
+/// The example's routing with other weights for v1 and v2.
+fn weights(routing: &str, v1: u32, v2: u32) -> String {
+    let mut left = [v1, v2].into_iter();
+    let line = |line: &str| match line.split_once("weight: ") {
+        Some((indent, _)) => format!("{indent}weight: {}\n", left.next().unwrap_or_default()),
+        None => format!("{line}\n"),
+    };
+    routing.lines().map(line).collect()
+}
+
+/// Asks for product pages until as many in a row as say enough come from one version of reviews.
+fn wait_for_reviews(navarch: &Navarch, version: &str) {
+    let limit = Instant::now() + LIMIT;
+    let mut streak = 0;
+    while streak < STREAK {
+        assert!(Instant::now() < limit, "{version} does not answer alone within {LIMIT:?}");
+        let answer = navarch.get("/productpage").unwrap();
+        let reviewer = reviewer(&answer).unwrap_or_else(|| panic!("no reviews: {answer:?}"));
+        streak = if reviewer.starts_with(version) { streak + 1 } else { 0 };
+    }
+}
+
+#[test]
+fn bookinfo_answers_and_an_edit_moves_traffic_without_a_failed_request() {
+    let mut navarch = up();
+    wait_for_reviews(&navarch, "reviews-v1");
+    let (ingress, done) = (navarch.ingress, AtomicBool::new(false));
+    let load = || {
+        let mut asked = 0;
+        let mut failed = vec![];
+        while !done.load(Ordering::Relaxed) {
+            asked += 1;
+            match get(ingress, "/productpage") {
+                Ok(answer) if reviewer(&answer).is_some() => {}
+                other => failed.push(format!("{other:?}")),
+            }
+        }
+        (asked, failed)
+    };
+    let routing = navarch.read(ROUTING).unwrap();
+    let results: Vec<(usize, Vec<String>)> = std::thread::scope(|scope| {
+        let workers = [scope.spawn(load), scope.spawn(load)];
+        let edits = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            navarch.save(ROUTING, &weights(&routing, 0, 100)).unwrap();
+            wait_for_reviews(&navarch, "reviews-v2");
+            navarch.save(ROUTING, &weights(&routing, 100, 0)).unwrap();
+            wait_for_reviews(&navarch, "reviews-v1");
+        }));
+        done.store(true, Ordering::Relaxed);
+        let results = workers.into_iter().map(|it| it.join().unwrap()).collect();
+        edits.map(|()| results).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    for (asked, failed) in results {
+        assert!(asked > STREAK, "only {asked} requests");
+        assert!(failed.is_empty(), "{} of {asked} failed: {:?}", failed.len(), failed.first());
+    }
+    assert!(navarch.terminate().unwrap().success(), "{}", navarch.stderr());
+}
+
+#[test]
+fn a_broken_document_is_reported_with_its_line_and_changes_nothing() {
+    let mut navarch = up();
+    let routing = navarch.read(ROUTING).unwrap();
+    navarch.save(ROUTING, &weights(&routing, 0, 0)).unwrap();
+    let is_it = |line: &Value| in_file(line, ROUTING).is_some();
+    let reported = navarch.next("a problem", is_it).unwrap();
+    let problem = in_file(&reported, ROUTING).unwrap();
+    assert_eq!(problem["severity"], "error", "{problem}");
+    assert_eq!(problem["object"], "VirtualService default/reviews", "{problem}");
+    let line = routing.lines().position(|line| line.contains("http:")).unwrap() as u64;
+    assert!(problem["line"].as_u64().unwrap() > line, "{problem}");
+    wait_for_reviews(&navarch, "reviews-v1");
+
+    // The rest of the folder goes on: another file's edit is in force, and this one's when it is mended.
+    navarch.save(ROUTING, &weights(&routing, 0, 100)).unwrap();
+    navarch.next("no problem", |line| line["event"] == "problems" && in_file(line, ROUTING).is_none()).unwrap();
+    wait_for_reviews(&navarch, "reviews-v2");
+    assert!(navarch.terminate().unwrap().success(), "{}", navarch.stderr());
+}
+
+/// The problem that a line reports of a file, if it does.
+fn in_file<'a>(line: &'a Value, name: &str) -> Option<&'a Value> {
+    let problems = line["problems"].as_array().into_iter().flatten();
+    problems.into_iter().find(|problem| problem["file"].as_str().is_some_and(|file| file.ends_with(name)))
+}
+
+#[test]
+fn a_folder_that_vanishes_leaves_everything_in_force() {
+    let mut navarch = up();
+    std::fs::remove_dir_all(&navarch.folder).unwrap();
+    let stays = |problem: &Value| problem["reason"].as_str().is_some_and(|reason| reason.contains("stay"));
+    navarch.next("a problem", |line| line["problems"].as_array().is_some_and(|all| all.iter().any(stays))).unwrap();
+    wait_for_reviews(&navarch, "reviews-v1");
+    assert!(navarch.terminate().unwrap().success(), "{}", navarch.stderr());
+}
+
+#[test]
+fn sigterm_leaves_no_process_and_no_file_behind() {
+    let mut navarch = up();
+    assert!(navarch.processes().len() > 6, "one Envoy for each workload: {:?}", navarch.processes());
+    let status = navarch.terminate().unwrap();
+    assert!(status.success(), "{status}: {}", navarch.stderr());
+    assert_eq!(navarch.processes(), Vec::<String>::new());
+    assert_eq!(navarch.files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_folder_without_objects_is_refused_with_its_name() {
+    let empty = tempfile::tempdir().unwrap();
+    let mut navarch = Navarch::up(empty.path()).unwrap();
+    assert!(!navarch.end().unwrap().success());
+    let said = navarch.stderr();
+    assert!(said.contains(&*navarch.folder.to_string_lossy()) && said.contains("no .yaml"), "{said}");
+    assert_eq!(navarch.files(), Vec::<PathBuf>::new());
+}
