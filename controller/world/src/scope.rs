@@ -63,7 +63,7 @@ pub(crate) fn class(
     }
     let sidecar = select_sidecar(reads, &proxy, mesh, sidecars);
     let labels = reads.get(sourced, &()).is_some().then(|| proxy.labels.clone());
-    let http_proxy_port = proxy.http_proxy_port.or(Some(mesh.proxy_http_port).filter(|it| *it != 0));
+    let http_proxy_port = proxy.http_proxy_port.or_else(|| Some(mesh.proxy_http_port).filter(|it| *it != 0));
     let layered = sidecar.is_none() && proxy.interception != InterceptionMode::None && http_proxy_port.is_none();
     let reach = match layered {
         true => Reach::Layered,

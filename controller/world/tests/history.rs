@@ -200,7 +200,7 @@ fn proxy(dice: &mut Dice) -> Proxy {
         kind: if router { ProxyKind::Router } else { ProxyKind::Sidecar },
         name: "p".into(),
         namespace: dice.pick(&NAMESPACES).into(),
-        ips: vec!["172.16.0.1".parse().unwrap()],
+        ips: vec![std::net::Ipv4Addr::new(172, 16, 0, 1).into()],
         labels: Arc::new(labels(if router { "gate" } else { dice.pick(&["x", "y", "z"]) })),
         interception: if !router && dice.roll(5) == 0 { InterceptionMode::None } else { InterceptionMode::Redirect },
         http_proxy_port: (dice.roll(6) == 0).then_some(15002),

@@ -1,0 +1,107 @@
+//! Clusters and load assignments, and which of them a scope has beside the base.
+
+use super::see::{EndpointTable, RuleTable, merged_rule};
+use crate::catalog::Mesh;
+use crate::key::{ClusterKey, VantageKey};
+use crate::made::Made;
+use crate::scope::{Feed, Member};
+use crds::mesh_config::MeshConfig;
+use model::{Endpoints, Resolution, Service, ServiceKey};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tables::{Reads, Table};
+use translate::cluster::{self, ClusterInput};
+use translate::endpoint::{self, AssignmentInput, Vantage};
+use xds::Resource;
+type Services = Table<ServiceKey, Service>;
+pub(crate) fn cluster(
+    reads: &mut Reads,
+    (services, rules, mesh, endpoints): (&Services, &RuleTable, &Mesh, &EndpointTable),
+    (key, vantage): &SeenKey,
+) -> Option<Made> {
+    let mesh = reads.get(mesh, &())?;
+    let service = reads.get(services, &key.service)?;
+    let rule = merged_rule(reads, rules, key.rule.as_ref());
+    let by_name = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    let endpoints = by_name.then(|| reads.get(endpoints, &key.service)).flatten();
+    let input = ClusterInput {
+        service,
+        port: service.port(key.port)?,
+        subset: key.subset.as_deref(),
+        rule,
+        mesh,
+        kind: key.kind,
+        endpoints: endpoints.map(|it| &**it),
+    };
+    let vantage = vantage.as_deref().map(VantageKey::value);
+    let made = cluster::cluster_seen_from(&input, vantage.as_ref())?;
+    let owner = rule.map_or(&service.object, |it| &it.objects[0]);
+    Some(Made::checked(made, rule.is_some(), owner))
+}
+
+/// A cluster or its load assignment; with a vantage, as seen from there.
+pub(crate) type SeenKey = (ClusterKey, Option<Arc<VantageKey>>);
+
+impl VantageKey {
+    fn value(&self) -> Vantage {
+        Vantage { locality: (*self.locality).clone(), node: self.node.clone(), labels: self.labels.clone() }
+    }
+}
+
+pub(crate) fn assignment(
+    reads: &mut Reads,
+    (services, rules, mesh, endpoints): (&Services, &RuleTable, &Mesh, &EndpointTable),
+    (key, vantage): &SeenKey,
+) -> Option<Arc<Resource>> {
+    let mesh = reads.get(mesh, &())?;
+    let service = reads.get(services, &key.service)?;
+    let rule = merged_rule(reads, rules, key.rule.as_ref());
+    let none = Endpoints::default();
+    let endpoints = reads.get(endpoints, &key.service).map_or(&none, |it| &**it);
+    let vantage = vantage.as_deref().map(VantageKey::value);
+    let made = endpoint::load_assignment(&AssignmentInput {
+        service,
+        port: service.port(key.port)?,
+        subset: key.subset.as_deref(),
+        rule,
+        mesh,
+        kind: key.kind,
+        endpoints,
+        vantage: vantage.as_ref(),
+    });
+    let name: Arc<str> = made.resource.cluster_name.as_str().into();
+    Some(Arc::new(Resource::whole(name, &made.resource)))
+}
+
+/// What a scope shows in one set for one service: cluster names that differ from the base, masks of those it hides.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Entry {
+    Cluster(SeenKey),
+    Mask(Arc<str>),
+}
+
+/// The clusters of a member that are the same wherever the proxy stands.
+pub(crate) fn shared_entries(member: &Member) -> impl Iterator<Item = &ClusterKey> {
+    member.clusters.iter().filter(|it| it.feed != Feed::ClusterByVantage).map(|it| &it.key)
+}
+
+/// Whether `own` needs entries of its own beside the base's.
+pub(crate) fn differing_clusters(own: &Member, base: Option<&Member>) -> Vec<Entry> {
+    let same = |cluster: &ClusterKey| base.is_some_and(|it| it.clusters.iter().any(|other| other.key == *cluster));
+    let mut entries: Vec<Entry> =
+        shared_entries(own).filter(|it| !same(it)).map(|it| Entry::Cluster((it.clone(), None))).collect();
+    let names: BTreeSet<&Arc<str>> = own.clusters.iter().map(|it| &it.name).collect();
+    let hidden = base.into_iter().flat_map(|it| &it.clusters).filter(|it| !names.contains(&it.name));
+    entries.extend(hidden.map(|it| Entry::Mask(it.name.clone())));
+    entries
+}
+
+/// Cluster keys of a member that are fed by EDS, by who gets them.
+pub(crate) fn fed(member: &Member, feed: Feed) -> impl Iterator<Item = &ClusterKey> {
+    member.clusters.iter().filter(move |it| it.feed == feed).map(|it| &it.key)
+}
+
+/// What every captured proxy has: the clusters and listeners that stand for "anything else".
+pub(crate) fn shared_clusters(mesh: &MeshConfig) -> Vec<Resource> {
+    [cluster::black_hole(), cluster::passthrough(mesh)].map(|it| Resource::whole(it.name.clone(), &it)).into()
+}

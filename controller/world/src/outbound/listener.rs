@@ -1,0 +1,123 @@
+//! Outbound listeners.
+
+use super::placement::{PortClass, SlotClass, SlotGroups};
+use super::see::{OwnKey, SeeTables, client, destinations, merged_rule, see};
+use crate::catalog::Mesh;
+use crate::key::{Reach, ScopeKey, SetKey, SlotKey};
+use crate::made::Made;
+use crate::scope::{Member, Scope};
+use crds::ObjectKey;
+use crds::mesh_config::InterceptionMode;
+use model::{Destinations, Hostname, RouteRules, ServiceKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tables::{Reads, Shared, Table};
+use translate::listener::{Bind, outbound as listener};
+use translate::name::SidecarRoute;
+use xds::{Layer, Resource};
+/// The listeners of a scope that stand for no service: what catches everything else, and HTTP proxies.
+pub(crate) fn scope_listeners(
+    reads: &mut Reads,
+    (scopes, mesh): (&Table<Arc<ScopeKey>, Scope>, &Mesh),
+    key: &Arc<ScopeKey>,
+) -> Option<Layer> {
+    let mesh = reads.get(mesh, &())?;
+    let scope = reads.get(scopes, key)?;
+    let mut listeners = vec![];
+    let (mut interception, mut proxy_port) = (InterceptionMode::Redirect, None);
+    if let Reach::Full { interception: mode, http_proxy_port, .. } = &key.reach {
+        (interception, proxy_port) = (*mode, *http_proxy_port);
+    }
+    if interception != InterceptionMode::None {
+        listeners.push(translate::listener::virtual_outbound(&scope.policy, interception, mesh));
+    }
+    listeners.extend(
+        proxy_port.map(|port| translate::listener::http_proxy("127.0.0.1", port, &SidecarRoute::HttpProxy, mesh)),
+    );
+    for egress in scope.egress.iter().filter(|it| it.is_http_proxy()) {
+        if let Some(port) = egress.port {
+            let bind = egress.bind.as_deref().unwrap_or("127.0.0.1");
+            listeners.push(translate::listener::http_proxy(bind, port, &SidecarRoute::Port(port), mesh));
+        }
+    }
+    let named = |it: &xds::envoy::Listener| {
+        let resource = Resource::whole(it.name.clone(), it);
+        (resource.name.clone(), Some(Arc::new(resource)))
+    };
+    Some(listeners.iter().map(named).collect())
+}
+
+pub(crate) type ListenerTables<'t> = (
+    SeeTables<'t>,
+    (&'t SlotGroups<ServiceKey>, &'t SlotGroups<OwnKey>),
+    &'t Table<ObjectKey, RouteRules>,
+    &'t Table<Arc<ScopeKey>, Scope>,
+    &'t Mesh,
+);
+
+pub(crate) fn outbound_listener(
+    reads: &mut Reads,
+    (see_tables, (base_slots, own_slots), all_rules, scopes, mesh): ListenerTables<'_>,
+    key: &SlotKey,
+) -> Option<Made> {
+    let mesh = reads.get(mesh, &())?;
+    let mut policy = &mesh.outbound_traffic_policy;
+    let mut bind_to_port = false;
+    let mut hosts: BTreeSet<Hostname> = BTreeSet::new();
+    let base_key = SlotKey { set: SetKey::Base, ..key.clone() };
+    match &key.set {
+        SetKey::Own(scope) => {
+            let row = reads.get(scopes, scope)?;
+            policy = &row.policy;
+            bind_to_port = row.egress.iter().any(|it| it.bind.as_deref() == Some(&key.bind));
+            if scope.reach == Reach::Layered {
+                hosts.extend(slot_members(reads, base_slots, &base_key, |it| &it.host));
+            }
+            hosts.extend(slot_members(reads, own_slots, key, |(_, it)| &it.host));
+        }
+        _ => hosts.extend(slot_members(reads, base_slots, &base_key, |it| &it.host)),
+    }
+    let none = BTreeMap::new();
+    let client = client(&key.set, &none, model::virtual_service::MESH);
+    let mut found: Vec<(&Member, Option<&Shared<RouteRules>>, Destinations<'_>)> = vec![];
+    for host in hosts {
+        let Some(member) = see(reads, see_tables, &key.set, &host) else { continue };
+        let rules = member.routes.as_ref().and_then(|it| reads.get(all_rules, it));
+        let hosts = rules.map(|it| it.destination_hosts()).unwrap_or_default();
+        found.push((member, rules, destinations(reads, see_tables, &key.set, hosts)));
+    }
+    found.sort_by(|a, b| a.0.service.age.cmp(&b.0.service.age));
+    let mut members = vec![];
+    for (member, rules, destinations) in &found {
+        let Some(port) = member.service.port(key.port) else { continue };
+        let rule = merged_rule(reads, see_tables.3, member.rule.as_ref());
+        let rules = rules.map(|it| &**it);
+        members.push(listener::Member { service: &member.service, port, rules, destinations, rule });
+    }
+    let owner = members.first().map(|it| it.service.object.clone())?;
+    let slot = listener::Slot {
+        bind: Bind::parse(&key.bind)?,
+        port: key.port,
+        bind_to_port,
+        members,
+        policy,
+        mesh,
+        client: &client,
+    };
+    Some(Made::optional(listener::listener(&slot), &owner))
+}
+
+/// All HTTP services of a port make one and the same listener: the first stands for them.
+fn slot_members<K: tables::Key>(
+    reads: &mut Reads,
+    groups: &SlotGroups<K>,
+    slot: &SlotKey,
+    host: fn(&K) -> &Hostname,
+) -> Vec<Hostname> {
+    let mut hosts = vec![];
+    for (class, most) in [(PortClass::Http, 1), (PortClass::Other, usize::MAX)] {
+        let group = reads.get(groups, &SlotClass { slot: slot.clone(), class });
+        hosts.extend(group.into_iter().flat_map(|it| it.iter()).take(most).map(|it| host(it).clone()));
+    }
+    hosts
+}

@@ -1,0 +1,197 @@
+//! What exists, whoever looks at it.
+
+use crate::catalog::{self, Groups, Rules};
+use crate::key::RuleKey;
+use crate::outbound::{self};
+use crds::{ObjectKey, Problem};
+use model::endpoint::PodFacts;
+use model::{Endpoints, Hostname, Locality, RouteRules, Service, ServiceKey, Visibility};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tables::{Commit, Dump, Table, keys_from};
+
+use super::inputs::Inputs;
+/// What exists, whoever looks at it.
+pub(crate) struct Catalog {
+    entries_by_service: Groups<ServiceKey, ObjectKey>,
+    aliases_by_target: Groups<Hostname, ObjectKey>,
+    slices_by_service: Groups<ObjectKey, ObjectKey>,
+    workloads_by_namespace: Groups<Arc<str>, ObjectKey>,
+    pub(crate) sidecars_by_namespace: Groups<Arc<str>, ObjectKey>,
+    localities: Table<ObjectKey, Arc<Locality>>,
+    pods: Table<ObjectKey, PodFacts>,
+    pods_by_namespace: Groups<Arc<str>, ObjectKey>,
+    pub(crate) services: Table<ServiceKey, Service>,
+    pub(crate) services_by_namespace: Groups<Arc<str>, ServiceKey>,
+    pub(crate) services_by_pattern: Groups<Hostname, ServiceKey>,
+    pub(crate) services_by_audience: Groups<Arc<str>, ServiceKey>,
+    pub(crate) services_by_ip: Groups<IpAddr, ServiceKey>,
+    /// The public service of a host.
+    pub(crate) hosts: Table<Hostname, ServiceKey>,
+    pub(crate) endpoints: Table<ServiceKey, Endpoints>,
+    rules_by_host: Groups<RuleKey, ObjectKey>,
+    pub(crate) rules: Table<RuleKey, Rules>,
+    pub(crate) rules_by_namespace: Groups<Arc<str>, RuleKey>,
+    pub(crate) rules_by_audience: Groups<Arc<str>, RuleKey>,
+    pub(crate) routes: Table<ObjectKey, RouteRules>,
+    pub(crate) routes_by_host: Groups<Hostname, ObjectKey>,
+    pub(crate) routes_by_gateway: Groups<String, ObjectKey>,
+    pub(crate) routes_by_audience: Groups<Arc<str>, ObjectKey>,
+    pub(crate) routes_of_mesh: Groups<(), ObjectKey>,
+    pub(crate) routes_by_source: Groups<(), ObjectKey>,
+    pub(crate) shadowed: Table<Hostname, Vec<Problem>>,
+    pub(crate) unbound: Table<String, Vec<Problem>>,
+    /// Hosts of VirtualServices that no service has.
+    pub(crate) loose: Table<Hostname, ObjectKey>,
+}
+
+impl Catalog {
+    pub(crate) fn new(c: &mut Commit) -> Self {
+        Self {
+            entries_by_service: c.table("entries_by_service"),
+            aliases_by_target: c.table("aliases_by_target"),
+            slices_by_service: c.table("slices_by_service"),
+            workloads_by_namespace: c.table("workloads_by_namespace"),
+            sidecars_by_namespace: c.table("sidecars_by_namespace"),
+            localities: c.table("localities"),
+            pods: c.table("pod_facts"),
+            pods_by_namespace: c.table("pods_by_namespace"),
+            services: c.table("services"),
+            services_by_namespace: c.table("services_by_namespace"),
+            services_by_pattern: c.table("services_by_pattern"),
+            services_by_audience: c.table("services_by_audience"),
+            services_by_ip: c.table("services_by_ip"),
+            hosts: c.table("hosts"),
+            endpoints: c.table("endpoints"),
+            rules_by_host: c.table("rules_by_host"),
+            rules: c.table("rules"),
+            rules_by_namespace: c.table("rules_by_namespace"),
+            rules_by_audience: c.table("rules_by_audience"),
+            routes: c.table("routes"),
+            routes_by_host: c.table("routes_by_host"),
+            routes_by_gateway: c.table("routes_by_gateway"),
+            routes_by_audience: c.table("routes_by_audience"),
+            routes_of_mesh: c.table("routes_of_mesh"),
+            routes_by_source: c.table("routes_by_source"),
+            shadowed: c.table("shadowed"),
+            unbound: c.table("unbound"),
+            loose: c.table("loose_hosts"),
+        }
+    }
+
+    pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs) {
+        self.commit_services(c, i);
+        self.commit_rules(c, i);
+    }
+
+    fn commit_services(&mut self, c: &mut Commit, i: &Inputs) {
+        c.group(&mut self.entries_by_service, &i.service_entries, catalog::services_of_entry);
+        c.group(&mut self.aliases_by_target, &i.services, catalog::alias_target);
+        c.group(&mut self.slices_by_service, &i.slices, catalog::service_of_slice);
+        c.group(&mut self.workloads_by_namespace, &i.workload_entries, |key, _| vec![key.namespace.clone()]);
+        c.group(&mut self.sidecars_by_namespace, &i.sidecars, |key, _| vec![key.namespace.clone()]);
+        let nodes = keys_from(&i.nodes, |key, _| [key.clone()]);
+        c.derive(&mut self.localities, &[&nodes], &i.nodes, |reads, nodes, key| {
+            Some(Arc::new(model::endpoint::node_locality(&reads.get(nodes, key)?.meta)))
+        });
+        let pods = keys_from(&i.pods, |key, _| [key.clone()]);
+        c.derive(&mut self.pods, &[&pods], (&i.pods, &self.localities), catalog::pod_facts);
+        c.group(&mut self.pods_by_namespace, &self.pods, |key, _| vec![key.namespace.clone()]);
+
+        let kube = keys_from(&i.services, |key, _| [catalog::service_of_kube(key)]);
+        let entries = keys_from(&i.service_entries, catalog::services_of_entry);
+        let from = (&i.services, &self.entries_by_service, &i.service_entries, &self.aliases_by_target, &i.mesh);
+        c.derive(&mut self.services, &[&kube, &entries], from, catalog::service);
+        c.group(&mut self.services_by_namespace, &self.services, |key, _| vec![key.namespace.clone()]);
+        c.group(&mut self.services_by_pattern, &self.services, |key, _| key.host.patterns().collect());
+        c.group(&mut self.services_by_audience, &self.services, |_, it| audience(&it.visibility));
+        c.group(&mut self.services_by_ip, &self.services, |_, it| it.addresses.iter().map(|net| net.addr()).collect());
+        let hosts = keys_from(&self.services, |key, _| [key.host.clone()]);
+        c.derive(&mut self.hosts, &[&hosts], (&self.services_by_pattern, &self.services), catalog::public_service);
+
+        let services = keys_from(&self.services, |key, _| [key.clone()]);
+        let from = (
+            &self.services,
+            (&self.slices_by_service, &i.slices),
+            (&self.entries_by_service, &i.service_entries),
+            (&self.workloads_by_namespace, &i.workload_entries),
+            (&self.pods_by_namespace, &self.pods),
+        );
+        c.derive(&mut self.endpoints, &[&services], from, catalog::endpoints);
+    }
+
+    fn commit_rules(&mut self, c: &mut Commit, i: &Inputs) {
+        c.group(&mut self.rules_by_host, &i.destination_rules, catalog::rule_of);
+        let rules = keys_from(&self.rules_by_host, |key, _| [key.clone()]);
+        c.derive(&mut self.rules, &[&rules], (&self.rules_by_host, &i.destination_rules, &i.mesh), catalog::rules);
+        c.group(&mut self.rules_by_namespace, &self.rules, |key, _| vec![key.namespace.clone()]);
+        c.group(&mut self.rules_by_audience, &self.rules, |_, it| {
+            it.merged.iter().flat_map(|rule| audience(&rule.visibility)).collect::<BTreeSet<_>>().into_iter().collect()
+        });
+
+        let routes = keys_from(&i.virtual_services, |key, _| [key.clone()]);
+        c.derive(&mut self.routes, &[&routes], (&i.virtual_services, &i.mesh), catalog::route_rules);
+        let mesh = |it: &RouteRules| it.binds(model::virtual_service::MESH);
+        c.group(&mut self.routes_by_host, &self.routes, |_, it| if mesh(it) { it.hosts.clone() } else { vec![] });
+        c.group(&mut self.routes_by_gateway, &self.routes, |_, it| it.gateways.clone());
+        c.group(
+            &mut self.routes_by_audience,
+            &self.routes,
+            |_, it| {
+                if mesh(it) { audience(&it.visibility) } else { vec![] }
+            },
+        );
+        c.group(&mut self.routes_of_mesh, &self.routes, |_, it| if mesh(it) { vec![()] } else { vec![] });
+        c.group(&mut self.routes_by_source, &self.routes, |_, it| {
+            if mesh(it) && it.asks_for_source() { vec![()] } else { vec![] }
+        });
+        let hosts = keys_from(&self.routes_by_host, |host, _| [host.clone()]);
+        c.derive(&mut self.shadowed, &[&hosts], (&self.routes_by_host, &self.routes), outbound::shadowed);
+        let gateways = keys_from(&self.routes_by_gateway, |name, _| [name.clone()]);
+        c.derive(&mut self.unbound, &[&gateways], (&self.routes_by_gateway, &i.gateways), outbound::unbound);
+        let from = (&self.routes_by_host, &self.routes, &self.services_by_pattern);
+        c.derive(&mut self.loose, &[&hosts], from, outbound::loose_host);
+    }
+
+    pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
+        vec![
+            &self.entries_by_service,
+            &self.aliases_by_target,
+            &self.slices_by_service,
+            &self.workloads_by_namespace,
+            &self.sidecars_by_namespace,
+            &self.localities,
+            &self.pods,
+            &self.pods_by_namespace,
+            &self.services,
+            &self.services_by_namespace,
+            &self.services_by_pattern,
+            &self.services_by_audience,
+            &self.services_by_ip,
+            &self.hosts,
+            &self.endpoints,
+            &self.rules_by_host,
+            &self.rules,
+            &self.rules_by_namespace,
+            &self.rules_by_audience,
+            &self.routes,
+            &self.routes_by_host,
+            &self.routes_by_gateway,
+            &self.routes_by_audience,
+            &self.routes_of_mesh,
+            &self.routes_by_source,
+            &self.shadowed,
+            &self.unbound,
+            &self.loose,
+        ]
+    }
+}
+
+/// The namespaces that a private object is for.
+fn audience(visibility: &Visibility) -> Vec<Arc<str>> {
+    match visibility {
+        Visibility::Public => vec![],
+        Visibility::Only(names) => names.iter().cloned().collect(),
+    }
+}

@@ -1,0 +1,83 @@
+//! What comes in from outside.
+
+use crate::catalog::{Mesh, Objects};
+use crate::input::Sorted;
+use crds::mesh_config::MeshConfig;
+use crds::{kube, networking as n};
+use model::Proxy;
+use tables::{Commit, Dump, Table};
+use xds::ConnectionId;
+
+pub(crate) struct Inputs {
+    pub(crate) mesh: Mesh,
+    pub(crate) destination_rules: Objects<n::DestinationRule>,
+    pub(crate) gateways: Objects<n::Gateway>,
+    pub(crate) nodes: Objects<()>,
+    pub(crate) pods: Objects<kube::Pod>,
+    pub(crate) service_entries: Objects<n::ServiceEntry>,
+    pub(crate) services: Objects<kube::Service>,
+    pub(crate) sidecars: Objects<n::Sidecar>,
+    pub(crate) slices: Objects<kube::EndpointSlice>,
+    pub(crate) virtual_services: Objects<n::VirtualService>,
+    pub(crate) workload_entries: Objects<n::WorkloadEntry>,
+    pub(crate) proxies: Table<ConnectionId, Proxy>,
+}
+
+impl Inputs {
+    pub(crate) fn new(c: &mut Commit) -> Self {
+        Self {
+            mesh: c.table("mesh"),
+            destination_rules: c.table("destination_rules"),
+            gateways: c.table("gateways"),
+            nodes: c.table("nodes"),
+            pods: c.table("pods"),
+            service_entries: c.table("service_entries"),
+            services: c.table("kube_services"),
+            sidecars: c.table("sidecars"),
+            slices: c.table("endpoint_slices"),
+            virtual_services: c.table("virtual_services"),
+            workload_entries: c.table("workload_entries"),
+            proxies: c.table("proxies"),
+        }
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        c: &mut Commit,
+        sorted: &mut Sorted,
+        proxies: Vec<(ConnectionId, Option<Proxy>)>,
+        mesh: &MeshConfig,
+    ) {
+        use std::mem::take;
+        let same = self.mesh.peek(&()).is_some_and(|it| **it == *mesh);
+        c.input(&mut self.mesh, if same { vec![] } else { vec![((), Some(mesh.clone()))] });
+        c.input(&mut self.destination_rules, take(&mut sorted.destination_rules));
+        c.input(&mut self.gateways, take(&mut sorted.gateways));
+        c.input(&mut self.nodes, take(&mut sorted.nodes));
+        c.input(&mut self.pods, take(&mut sorted.pods));
+        c.input(&mut self.service_entries, take(&mut sorted.service_entries));
+        c.input(&mut self.services, take(&mut sorted.services));
+        c.input(&mut self.sidecars, take(&mut sorted.sidecars));
+        c.input(&mut self.slices, take(&mut sorted.slices));
+        c.input(&mut self.virtual_services, take(&mut sorted.virtual_services));
+        c.input(&mut self.workload_entries, take(&mut sorted.workload_entries));
+        c.input(&mut self.proxies, proxies);
+    }
+
+    pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
+        vec![
+            &self.mesh,
+            &self.destination_rules,
+            &self.gateways,
+            &self.nodes,
+            &self.pods,
+            &self.service_entries,
+            &self.services,
+            &self.sidecars,
+            &self.slices,
+            &self.virtual_services,
+            &self.workload_entries,
+            &self.proxies,
+        ]
+    }
+}
