@@ -292,3 +292,66 @@ impl Pieces {
 fn weight(name: &str, piece: &Piece) -> u128 {
     Version::of(name.as_bytes()).and(piece.version).0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Response;
+
+    fn host(name: &str, domain: &str) -> envoy::VirtualHost {
+        envoy::VirtualHost { name: name.into(), domains: vec![domain.into()], ..Default::default() }
+    }
+
+    fn table(hosts: &[envoy::VirtualHost]) -> (Arc<Resource>, envoy::RouteConfiguration) {
+        let head = envoy::RouteConfiguration { name: "80".into(), ..Default::default() };
+        let mut pieces = Pieces::default();
+        hosts.iter().for_each(|host| pieces.insert(host.name.as_str().into(), Piece::field(2, host)));
+        let joined = Resource::joined(TypeUrl::Route, "80", canonical::encode(&head), &pieces);
+        (joined.into(), envoy::RouteConfiguration { virtual_hosts: hosts.to_vec(), ..head })
+    }
+
+    #[test]
+    fn a_joined_resource_is_the_whole_message_in_both_protocols() {
+        let (resource, whole) = table(&[host("a", "1"), host("b", "2")]);
+        assert_eq!(envoy::RouteConfiguration::decode(resource.bytes()).unwrap(), whole);
+        assert_eq!(resource.length(), resource.bytes().len());
+        let both = [&resource, &Arc::new(Resource::whole("c", &whole))];
+        let url = std::borrow::Cow::Borrowed(TypeUrl::Route.url());
+        let delta = Response::delta(url.clone(), "1".into(), 0, &both, vec!["gone".into()]);
+        let delta = envoy::DeltaDiscoveryResponse::decode(delta.bytes()).unwrap();
+        assert_eq!(delta.removed_resources, ["gone"]);
+        for (sent, resource) in delta.resources.iter().zip(both) {
+            assert_eq!((&*sent.name, &sent.version), (&*resource.name, &resource.version.to_string()));
+            assert_eq!(sent.resource, Some(canonical::any(&whole)));
+        }
+        let sotw = envoy::DiscoveryResponse::decode(Response::sotw(url, "1".into(), 0, &both).bytes()).unwrap();
+        assert_eq!(sotw.resources, [canonical::any(&whole), canonical::any(&whole)]);
+    }
+
+    #[test]
+    fn the_version_of_a_joined_resource_is_that_of_its_pieces() {
+        let (one, _) = table(&[host("a", "1"), host("b", "2")]);
+        let (other, _) = table(&[host("b", "2"), host("x", "3"), host("a", "1")]);
+        assert_ne!(one.version, other.version);
+        assert_eq!(one.version, table(&[host("b", "2"), host("a", "1")]).0.version);
+        assert_ne!(one.version, table(&[host("a", "2"), host("b", "1")]).0.version);
+        assert_ne!(one.version, table(&[host("a", "1")]).0.version);
+    }
+
+    #[test]
+    fn a_cluster_tells_where_its_endpoints_come_from() {
+        use envoy::cluster::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig};
+        let named = |kind: DiscoveryType, service: &str| {
+            let cluster = envoy::Cluster {
+                name: "a".into(),
+                cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind as i32)),
+                eds_cluster_config: Some(EdsClusterConfig { service_name: service.into(), ..Default::default() }),
+                ..Default::default()
+            };
+            Resource::whole("a", &cluster).endpoints().map(ToString::to_string)
+        };
+        assert_eq!(named(DiscoveryType::Eds, "b"), Some("b".into()));
+        assert_eq!(named(DiscoveryType::Eds, ""), Some("a".into()));
+        assert_eq!(named(DiscoveryType::StrictDns, "b"), None);
+    }
+}

@@ -53,7 +53,7 @@ fn equal_messages_have_equal_bytes_and_versions() {
     let expected = canonical::encode(&cluster());
     let resource = Resource::whole("a", &cluster());
     let mut plain = std::collections::HashSet::new();
-    for _ in 0..200 {
+    for _ in 0..40 {
         assert_eq!(canonical::encode(&cluster()), expected);
         assert_eq!(Resource::whole("a", &cluster()), resource);
         plain.insert(prost::Message::encode_to_vec(&cluster()));
@@ -86,7 +86,7 @@ fn keys_are_sorted_whatever_their_type() {
 #[test]
 fn bytes_that_are_no_message_are_left_alone_or_at_least_not_lost() {
     let whole = canonical::encode(&cluster());
-    for cut in 0..whole.len() {
+    for cut in (0..whole.len()).step_by(11) {
         let mut bytes = whole[..cut].to_vec();
         canonical::in_place(TypeUrl::Cluster.url(), &mut bytes);
         assert_eq!(bytes.len(), cut);

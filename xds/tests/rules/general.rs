@@ -47,7 +47,7 @@ fn x04_types_do_not_touch_each_other() {
     let [clusters, endpoints] = wire.said().try_into().unwrap();
     assert_ne!(clusters.nonce, endpoints.nonce);
     // The nonce of one type on a request of the other settles nothing.
-    let confused = envoy::DeltaDiscoveryRequest { response_nonce: clusters.nonce.clone(), ..delta(EDS) };
+    let confused = envoy::DeltaDiscoveryRequest { response_nonce: clusters.nonce, ..delta(EDS) };
     assert_eq!(wire.send(confused), None);
     wire.put(EDS, "e", "2");
     wire.silent();
