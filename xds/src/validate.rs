@@ -115,7 +115,9 @@ impl Check {
         }
         for (field, rules) in &rules.fields {
             let is_set = message.has_field(field);
-            if is_set || !rules.is_empty() {
+            // The rules of a oneof's member hold only where it is the one that is set.
+            let applies = !rules.is_empty() && field.containing_oneof().is_none();
+            if is_set || applies {
                 self.at(field.name(), |check| check.field(message, field, rules, is_set));
             }
         }
@@ -224,6 +226,24 @@ mod tests {
             "outlier_detection.max_ejection_percent: must be at most 100",
         ];
         assert_eq!(reasons(&cluster), expected);
+    }
+
+    #[test]
+    fn what_is_required_of_one_choice_is_not_required_of_another() {
+        use envoy::route::{RedirectAction, RouteMatch, route::Action, route_match::PathSpecifier};
+        let matches = RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..Default::default() };
+        let route = envoy::Route {
+            r#match: Some(matches),
+            action: Some(Action::Redirect(RedirectAction::default())),
+            ..Default::default()
+        };
+        let host = envoy::VirtualHost {
+            name: "h".into(),
+            domains: vec!["*".into()],
+            routes: vec![route],
+            ..Default::default()
+        };
+        assert_eq!(validate(TypeUrl::VirtualHost.url(), &canonical::encode(&host)), []);
     }
 
     #[test]

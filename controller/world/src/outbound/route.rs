@@ -4,6 +4,7 @@ use super::placement::{HTTP_PROXY, proxy_tables};
 use super::see::{SeeTables, client, destinations, see};
 use crate::catalog::{Groups, Mesh};
 use crate::key::{Reach, ScopeKey, SetKey, Subject, TableKey, VirtualHostKey};
+use crate::made::checked_host;
 use crate::scope::Scope;
 use crds::{ObjectKey, Problem, Reason};
 use imbl::OrdMap;
@@ -78,7 +79,11 @@ pub(crate) fn virtual_host(
         mesh,
     });
     problems.extend(made.problems);
-    let piece = Some(Piece::field(VIRTUAL_HOSTS, &made.resource));
+    let host = match &rules {
+        Some(rules) => checked_host(made.resource, &rules.object, &mut problems),
+        None => Some(made.resource),
+    };
+    let piece = host.map(|host| Piece::field(VIRTUAL_HOSTS, &host));
     Some(EncodedHost { name: name.into(), piece, problems })
 }
 
