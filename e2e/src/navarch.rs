@@ -36,6 +36,8 @@ pub struct Navarch {
     temporary: PathBuf,
     errors: PathBuf,
     pub ingress: SocketAddr,
+    /// Every refusal by an Envoy so far.
+    pub nacks: Vec<Value>,
     /// Last: all of the above is in it.
     _home: tempfile::TempDir,
 }
@@ -83,7 +85,7 @@ impl Navarch {
         let child = command.spawn().context("cannot start navarch")?;
         let pid = Pid::from_child(&child);
         let (lines, ended) = watch(child)?;
-        Ok(Self { pid, lines, ended, folder: copy, temporary, errors, ingress, _home: home })
+        Ok(Self { pid, lines, ended, folder: copy, temporary, errors, ingress, nacks: vec![], _home: home })
     }
 
     /// The next line of which this is true; lines before it are passed over.
@@ -94,7 +96,7 @@ impl Navarch {
         let limit = Instant::now() + LIMIT;
         let mut last = Value::Null;
         loop {
-            match self.lines.recv_timeout(limit.saturating_duration_since(Instant::now())) {
+            match self.line(limit.saturating_duration_since(Instant::now())) {
                 Ok(line) if is_it(&line) => return Ok(line),
                 Ok(line) => last = line,
                 Err(RecvTimeoutError::Timeout) => {
@@ -146,8 +148,16 @@ impl Navarch {
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         kill_process(self.pid, Signal::TERM).context("navarch is gone already")?;
         // Its output has to be read for it to go on.
-        while self.lines.recv_timeout(LIMIT).is_ok() {}
+        while self.line(LIMIT).is_ok() {}
         self.end()
+    }
+
+    fn line(&mut self, limit: Duration) -> Result<Value, RecvTimeoutError> {
+        let line = self.lines.recv_timeout(limit)?;
+        if line["event"] == "nack" {
+            self.nacks.push(line.clone());
+        }
+        Ok(line)
     }
 
     pub fn stderr(&self) -> String {

@@ -34,6 +34,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
             "imbl",
             "prost",
             "prost-reflect",
+            "regex",
             "serde_json",
             "thiserror",
             "tokio",

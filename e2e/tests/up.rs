@@ -24,6 +24,13 @@ fn up() -> Navarch {
     navarch
 }
 
+/// Ends it, and expects that it was well until then: no Envoy has refused anything.
+fn end(navarch: &mut Navarch) {
+    let status = navarch.terminate().unwrap();
+    assert!(status.success(), "{status}: {}", navarch.stderr());
+    assert_eq!(navarch.nacks, Vec::<Value>::new());
+}
+
 /// Which pod's reviews a product page shows.
 fn reviewer(answer: &Answer) -> Option<&str> {
     let (_, rest) = answer.body.split_once("data-reviews=\"")?;
@@ -86,7 +93,7 @@ fn bookinfo_answers_and_an_edit_moves_traffic_without_a_failed_request() {
         assert!(asked > STREAK, "only {asked} requests");
         assert!(failed.is_empty(), "{} of {asked} failed: {:?}", failed.len(), failed.first());
     }
-    assert!(navarch.terminate().unwrap().success(), "{}", navarch.stderr());
+    end(&mut navarch);
 }
 
 #[test]
@@ -107,7 +114,7 @@ fn a_broken_document_is_reported_with_its_line_and_changes_nothing() {
     navarch.save(ROUTING, &weights(&routing, 0, 100)).unwrap();
     navarch.next("no problem", |line| line["event"] == "problems" && in_file(line, ROUTING).is_none()).unwrap();
     wait_for_reviews(&navarch, "reviews-v2");
-    assert!(navarch.terminate().unwrap().success(), "{}", navarch.stderr());
+    end(&mut navarch);
 }
 
 /// The problem that a line reports of a file, if it does.
@@ -123,15 +130,29 @@ fn a_folder_that_vanishes_leaves_everything_in_force() {
     let stays = |problem: &Value| problem["reason"].as_str().is_some_and(|reason| reason.contains("stay"));
     navarch.next("a problem", |line| line["problems"].as_array().is_some_and(|all| all.iter().any(stays))).unwrap();
     wait_for_reviews(&navarch, "reviews-v1");
-    assert!(navarch.terminate().unwrap().success(), "{}", navarch.stderr());
+    end(&mut navarch);
+}
+
+/// The folder's own program serves behind its sidecar, and what it calls through its sidecar is ruled by the folder.
+#[test]
+fn a_program_of_the_users_own_serves_and_calls_through_its_sidecar() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/up/own-program");
+    let mut navarch = Navarch::up(&folder).unwrap();
+    navarch.ready().unwrap();
+    let answer = navarch.get("/hello").unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    for part in ["\"pod\":\"echo-0\"", "\"path\":\"/rewritten\"", "\"x-through\":\"the-sidecar\""] {
+        assert!(answer.body.contains(part), "no {part} in {answer:?}");
+    }
+    end(&mut navarch);
+    assert_eq!(navarch.processes(), Vec::<String>::new());
 }
 
 #[test]
 fn sigterm_leaves_no_process_and_no_file_behind() {
     let mut navarch = up();
     assert!(navarch.processes().len() > 6, "one Envoy for each workload: {:?}", navarch.processes());
-    let status = navarch.terminate().unwrap();
-    assert!(status.success(), "{status}: {}", navarch.stderr());
+    end(&mut navarch);
     assert_eq!(navarch.processes(), Vec::<String>::new());
     assert_eq!(navarch.files(), Vec::<PathBuf>::new());
 }
