@@ -24,7 +24,8 @@ pub const FILES: [(TypeUrl, &str); 4] = [
 pub const CALLS: &str = "calls.txt";
 pub const PROBLEMS: &str = "problems.txt";
 
-const INPUT: &str = "input.yaml";
+pub const INPUT: &str = "input.yaml";
+pub const PROXY: &str = "proxy.yaml";
 const CONNECTION: ConnectionId = ConnectionId(1);
 
 /// A mesh of one text and one proxy, with everything that came of it.
@@ -58,7 +59,7 @@ pub fn folders() -> Vec<PathBuf> {
 pub fn produce_folder(folder: &Path) -> Result<Produced> {
     let read =
         |name: &str| std::fs::read_to_string(folder.join(name)).with_context(|| format!("{name} cannot be read"));
-    produce(&read(INPUT)?, &proxy(&read("proxy.yaml")?)?)
+    produce(&read(INPUT)?, &proxy(&read(PROXY)?)?)
 }
 
 /// A proxy from YAML: `id`, `metadata`, `locality`, as Envoy's `Node` has them.

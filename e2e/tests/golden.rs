@@ -4,7 +4,9 @@
 // Helpers of tests are tests: clippy does not see that outside of functions marked so.
 #![allow(clippy::unwrap_used)]
 
-use e2e::golden::{CALLS, FILES, PROBLEMS, Produced, difference, folders, produce_folder};
+use e2e::golden::{
+    CALLS, FILES, INPUT, PROBLEMS, PROXY, Produced, difference, folders, produce_folder, produce_last, proxy,
+};
 use e2e::{call, validate};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,6 +63,33 @@ fn envoy_accepts_every_output() {
         workers.into_iter().flat_map(|it| it.join().unwrap()).collect()
     });
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Neither the order of documents nor the way to a state decides anything: reversed, and one document more at a time,
+/// then one less, it comes to the same.
+#[test]
+fn outputs_depend_on_the_documents_alone() {
+    each(|folder, produced| {
+        let input = std::fs::read_to_string(folder.join(INPUT)).unwrap();
+        let proxy = proxy(&std::fs::read_to_string(folder.join(PROXY)).unwrap()).unwrap();
+        let mut documents: Vec<&str> = input.split("\n---\n").collect();
+        let grown: Vec<String> = (1..=documents.len()).map(|many| documents[..many].join("\n---\n")).collect();
+        documents.reverse();
+        let reversed = documents.join("\n---\n");
+        let shrunk = grown.iter().rev().skip(1);
+        let forth: Vec<&str> = grown.iter().map(String::as_str).collect();
+        let back: Vec<&str> = shrunk.map(String::as_str).chain([input.as_str()]).collect();
+        let ways = [("reversed", vec![&*reversed]), ("grown", forth.clone()), ("shrunk", [forth, back].concat())];
+        let other = |(way, versions): &(&str, Vec<&str>)| {
+            let again = produce_last(versions, &proxy).unwrap();
+            let differs = FILES.iter().filter(|(kind, _)| again.of(*kind) != produced.of(*kind));
+            differs
+                .map(|(kind, name)| difference(name, &produced.yaml(*kind), &again.yaml(*kind)).unwrap_or_default())
+                .map(|it| format!("{way}: {it}"))
+                .collect::<Vec<_>>()
+        };
+        ways.iter().flat_map(other).collect()
+    });
 }
 
 /// The judge is awake: a route table that Envoy must refuse is refused, though no listener of the folder may name it.
