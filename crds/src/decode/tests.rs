@@ -266,7 +266,6 @@ fn mesh_fields_are_translated_named_or_unknown() {
             format!("defaultConfig.gatewayTopology.proxyProtocol: {untranslated}"),
             format!("defaultConfig.tracing: {untranslated}"),
             "defaultConfig.odd: unknown field, ignored".into(),
-            format!("localityLbSetting.failoverPriority: {untranslated}"),
         ]
     );
     assert_eq!(config.default_config.gateway_topology.num_trusted_proxies, 1);

@@ -5,7 +5,7 @@ use super::report::Report;
 use crate::mesh_config::MeshConfig;
 use crate::networking::{
     ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, OutboundTrafficPolicyMode, Resolution,
-    ServerTlsMode, ServiceEntry, Sidecar, TrafficPolicy, VirtualService,
+    ServerTlsMode, ServiceEntry, TrafficPolicy, VirtualService,
 };
 use crate::{ObjectKey, Problem, Reason, Spec};
 
@@ -16,11 +16,7 @@ const HTTP_ROUTE: &[Line<crate::networking::HttpRoute>] = &[("delegate", |route|
 
 const DESTINATION_RULE: &[Line<DestinationRule>] = &[("workloadSelector", |rule| rule.workload_selector.is_some())];
 
-const TRAFFIC_POLICY: &[Line<TrafficPolicy>] = &[
-    ("tunnel", |policy| policy.tunnel.is_some()),
-    ("proxyProtocol", |policy| policy.proxy_protocol.is_some()),
-    ("retryBudget", |policy| policy.retry_budget.is_some()),
-];
+const TRAFFIC_POLICY: &[Line<TrafficPolicy>] = &[("tunnel", |policy| policy.tunnel.is_some())];
 
 /// Of traffic policies, and of their ports' settings.
 const CLIENT_TLS: &[Line<ClientTls>] = &[("tls", |tls| tls.mode != ClientTlsMode::Disable)];
@@ -28,9 +24,6 @@ const CLIENT_TLS: &[Line<ClientTls>] = &[("tls", |tls| tls.mode != ClientTlsMode
 const LOAD_BALANCER: &[Line<LoadBalancer>] = &[
     ("backendUtilization", |lb| lb.backend_utilization.is_some()),
     ("zoneAwareLbSetting", |lb| lb.zone_aware_lb_setting.is_some()),
-    ("localityLbSetting.failoverPriority", |lb| {
-        lb.locality_lb_setting.as_ref().is_some_and(|setting| !setting.failover_priority.is_empty())
-    }),
 ];
 
 const SERVER: &[Line<crate::networking::Server>] =
@@ -40,17 +33,10 @@ const SERVICE_ENTRY: &[Line<ServiceEntry>] = &[("resolution", |entry| entry.reso
 
 const INGRESS_LISTENER: &[Line<crate::networking::IngressListener>] = &[("tls", |listener| listener.tls.is_some())];
 
-const SIDECAR: &[Line<Sidecar>] = &[("outboundTrafficPolicy.egressProxy", |sidecar| {
-    sidecar.outbound_traffic_policy.as_ref().is_some_and(|policy| policy.egress_proxy.is_some())
-})];
-
 /// The other fields of MeshConfig that are not translated have no type; [`crate::decode::mesh_config`] lists them.
-const MESH_CONFIG: &[Line<MeshConfig>] = &[
-    ("localityLbSetting.failoverPriority", |mesh| !mesh.locality_lb_setting.failover_priority.is_empty()),
-    ("outboundTrafficPolicy.mode", |mesh| {
-        mesh.outbound_traffic_policy.mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns
-    }),
-];
+const MESH_CONFIG: &[Line<MeshConfig>] = &[("outboundTrafficPolicy.mode", |mesh| {
+    mesh.outbound_traffic_policy.mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns
+})];
 
 pub(crate) fn mesh_config(config: &MeshConfig, object: &ObjectKey) -> Vec<Problem> {
     let set = MESH_CONFIG.iter().filter(|(_, is_set)| is_set(config));
@@ -64,7 +50,6 @@ pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
         Spec::Gateway(gateway) => self::gateway(gateway, report),
         Spec::ServiceEntry(entry) => lines(SERVICE_ENTRY, entry, "spec", report),
         Spec::Sidecar(sidecar) => {
-            lines(SIDECAR, sidecar, "spec", report);
             for (i, listener) in sidecar.ingress.iter().enumerate() {
                 lines(INGRESS_LISTENER, listener, &format!("spec.ingress[{i}]"), report);
             }

@@ -183,12 +183,6 @@ fn what_is_not_translated_is_named() {
         ("tls: {mode: ISTIO_MUTUAL}", "?.tls: not translated"),
         ("portLevelSettings: [{port: {number: 1}, tls: {mode: SIMPLE}}]", "?.portLevelSettings[0].tls: not translated"),
         ("tunnel: {targetHost: a.b, targetPort: 1}", "?.tunnel: not translated"),
-        ("proxyProtocol: {version: V1}", "?.proxyProtocol: not translated"),
-        ("retryBudget: {percent: 20}", "?.retryBudget: not translated"),
-        (
-            "outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [a]}}",
-            "?.loadBalancer.localityLbSetting.failoverPriority: not translated",
-        ),
         ("loadBalancer: {backendUtilization: {}}", "?.loadBalancer.backendUtilization: not translated"),
         ("loadBalancer: {zoneAwareLbSetting: {enabled: true}}", "?.loadBalancer.zoneAwareLbSetting: not translated"),
     ]);

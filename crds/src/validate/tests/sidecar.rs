@@ -17,10 +17,7 @@ fn a_sidecar_says_something() {
             ("{inboundConnectionPool: {}}", "!spec.inboundConnectionPool: connection pool must"),
             ("{outboundTrafficPolicy: {mode: ALLOW_ANY}}", ""),
             ("{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}", "!spec.outboundTrafficPolicy.mode: sidecar:"),
-            (
-                "{outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a.com, port: {number: 1}}}}",
-                "?spec.outboundTrafficPolicy.egressProxy: not translated",
-            ),
+            ("{outboundTrafficPolicy: {mode: ALLOW_ANY, egressProxy: {host: a.com, port: {number: 1}}}}", ""),
         ],
     );
     for (policy, expected) in [
