@@ -115,8 +115,7 @@ impl Service {
             list.split(',').map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).collect()
         });
         let distribution = spec.traffic_distribution.as_deref();
-        let distribution = distribution
-            .or_else(|| meta.annotations.get("networking.istio.io/traffic-distribution").map(String::as_str));
+        let distribution = distribution.or_else(|| meta.annotations.get(TRAFFIC_DISTRIBUTION).map(String::as_str));
         Self {
             key: ServiceKey {
                 host: Hostname::kube_service(&key.name, &key.namespace),
@@ -177,11 +176,24 @@ impl Service {
             node_local: false,
             traffic_distribution: meta
                 .annotations
-                .get("networking.istio.io/traffic-distribution")
+                .get(TRAFFIC_DISTRIBUTION)
                 .and_then(|text| TrafficDistribution::parse(text)),
             aliases: vec![],
             subject_alt_names: spec.subject_alt_names.clone(),
         }
+    }
+}
+
+/// On a Service, a ServiceEntry, or for all of a Namespace.
+const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
+impl Service {
+    /// With what the annotations of its namespace say for services that say nothing themselves.
+    pub fn within(mut self, annotations: Option<&BTreeMap<String, String>>) -> Self {
+        let inherited = annotations.and_then(|it| it.get(TRAFFIC_DISTRIBUTION));
+        self.traffic_distribution =
+            self.traffic_distribution.or_else(|| inherited.and_then(|text| TrafficDistribution::parse(text)));
+        self
     }
 }
 
@@ -279,6 +291,10 @@ mod tests {
         );
         assert_eq!(service.visibility, Visibility::Only(["n".into(), "b".into()].into()));
         assert_eq!(service.traffic_distribution, Some(TrafficDistribution::PreferSameZone));
+        let inherited = [(TRAFFIC_DISTRIBUTION.to_owned(), "PreferSameNode".to_owned())].into();
+        assert_eq!(service.within(Some(&inherited)).traffic_distribution, Some(TrafficDistribution::PreferSameZone));
+        let plain = kube_service(&kube::Service::default(), &[]);
+        assert_eq!(plain.within(Some(&inherited)).traffic_distribution, Some(TrafficDistribution::PreferSameNode));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) fn alias_target(_: &ObjectKey, service: &Stored<kube::Service>) -> Ve
 }
 
 pub(crate) type ServiceTables<'t> = (
-    &'t Objects<kube::Service>,
+    (&'t Objects<kube::Service>, &'t Objects<()>),
     &'t Groups<ServiceKey, ObjectKey>,
     &'t Objects<n::ServiceEntry>,
     &'t Groups<Hostname, ObjectKey>,
@@ -51,21 +51,24 @@ pub(crate) type ServiceTables<'t> = (
 /// Kubernetes Services win over ServiceEntries of the same host and namespace, the oldest ServiceEntry over others.
 pub(crate) fn service(
     reads: &mut Reads,
-    (kube_services, entries_by_service, service_entries, aliases_by_target, mesh): ServiceTables<'_>,
+    ((kube_services, namespaces), entries_by_service, service_entries, aliases_by_target, mesh): ServiceTables<'_>,
     key: &ServiceKey,
 ) -> Option<Service> {
     let mesh = reads.get(mesh, &())?;
+    let namespace = reads.get(namespaces, &ObjectKey::new(Kind::Namespace, "", key.namespace.clone()));
+    let annotations = namespace.map(|it| &it.meta.annotations);
     if let Some((name, namespace)) = key.host.kube_name().filter(|(_, namespace)| *namespace == &*key.namespace) {
         let object = ObjectKey::new(Kind::Service, namespace, name);
         if let Some(stored) = reads.get(kube_services, &object) {
             let aliases = reads.get(aliases_by_target, &key.host);
             let aliases = aliases.into_iter().flat_map(|set| set.iter()).map(|it| service_of_kube(it).host).collect();
-            return Some(Service::from_kube(&object, &stored.meta, &stored.spec, aliases, mesh));
+            let service = Service::from_kube(&object, &stored.meta, &stored.spec, aliases, mesh);
+            return Some(service.within(annotations));
         }
     }
     let entries = reads.members(entries_by_service, service_entries, key);
     let (object, oldest) = entries.min_by_key(|(_, stored)| Age::new(&stored.meta))?;
-    Some(Service::from_entry(&key.host, object, &oldest.meta, &oldest.spec, mesh))
+    Some(Service::from_entry(&key.host, object, &oldest.meta, &oldest.spec, mesh).within(annotations))
 }
 
 pub(crate) type HostTables<'t> = (&'t Groups<Hostname, ServiceKey>, &'t Table<ServiceKey, Service>);

@@ -20,12 +20,13 @@ pub struct Stored<T> {
 
 pub(crate) type Rows<T> = Vec<(ObjectKey, Option<Stored<T>>)>;
 
-/// A batch by kind. Kinds that decide nothing in the mesh (Deployments, Namespaces) are dropped here.
+/// A batch by kind. Kinds that decide nothing in the mesh (Deployments) are dropped here.
 #[derive(Default)]
 pub(crate) struct Sorted {
     pub(crate) config_maps: Rows<kube::ConfigMap>,
     pub(crate) destination_rules: Rows<n::DestinationRule>,
     pub(crate) gateways: Rows<n::Gateway>,
+    pub(crate) namespaces: Rows<()>,
     pub(crate) nodes: Rows<()>,
     pub(crate) pods: Rows<kube::Pod>,
     pub(crate) service_entries: Rows<n::ServiceEntry>,
@@ -57,6 +58,7 @@ impl Sorted {
             Spec::DestinationRule(spec) => put(&mut self.destination_rules, key, meta, *spec),
             Spec::EndpointSlice(spec) => put(&mut self.slices, key, meta, spec),
             Spec::Gateway(spec) => put(&mut self.gateways, key, meta, spec),
+            Spec::Namespace => put(&mut self.namespaces, key, meta, ()),
             Spec::Node => put(&mut self.nodes, key, meta, ()),
             Spec::Pod(spec) => put(&mut self.pods, key, meta, spec),
             Spec::Service(spec) => put(&mut self.services, key, meta, spec),
@@ -64,7 +66,7 @@ impl Sorted {
             Spec::Sidecar(spec) => put(&mut self.sidecars, key, meta, *spec),
             Spec::VirtualService(spec) => put(&mut self.virtual_services, key, meta, spec),
             Spec::WorkloadEntry(spec) => put(&mut self.workload_entries, key, meta, spec),
-            Spec::Deployment(_) | Spec::Namespace => {}
+            Spec::Deployment(_) => {}
         }
     }
 
@@ -74,6 +76,7 @@ impl Sorted {
             Kind::DestinationRule => self.destination_rules.push((key, None)),
             Kind::EndpointSlice => self.slices.push((key, None)),
             Kind::Gateway => self.gateways.push((key, None)),
+            Kind::Namespace => self.namespaces.push((key, None)),
             Kind::Node => self.nodes.push((key, None)),
             Kind::Pod => self.pods.push((key, None)),
             Kind::Service => self.services.push((key, None)),
@@ -81,7 +84,7 @@ impl Sorted {
             Kind::Sidecar => self.sidecars.push((key, None)),
             Kind::VirtualService => self.virtual_services.push((key, None)),
             Kind::WorkloadEntry => self.workload_entries.push((key, None)),
-            Kind::Deployment | Kind::Namespace | Kind::Unread(_) => {}
+            Kind::Deployment | Kind::Unread(_) => {}
         }
     }
 }

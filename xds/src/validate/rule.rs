@@ -280,7 +280,7 @@ impl Header {
                 let name = text.strip_prefix(':').unwrap_or(text);
                 (!name.is_empty() && name.bytes().all(token), "is no HTTP header name")
             }
-            Self::Name { strict: false } => (!text.is_empty() && !text.bytes().any(breaks), "is no HTTP header name"),
+            Self::Name { strict: false } => (!text.bytes().any(breaks), "is no HTTP header name"),
             Self::Value { strict: true } => (!text.bytes().any(control), "is no HTTP header value"),
             Self::Value { strict: false } => (!text.bytes().any(breaks), "is no HTTP header value"),
         };

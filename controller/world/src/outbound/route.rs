@@ -83,6 +83,8 @@ pub(crate) fn virtual_host(
         Some(rules) => checked_host(made.resource, &rules.object, &mut problems),
         None => Some(made.resource),
     };
+    // A host that nothing but a VirtualService without a route for it knows is left to the catch-all.
+    let host = host.filter(|it| service.is_some() || !it.routes.is_empty());
     let piece = host.map(|host| Piece::field(VIRTUAL_HOSTS, &host));
     Some(EncodedHost { name: name.into(), piece, problems })
 }
@@ -117,7 +119,7 @@ fn owned_domains(
                 reads.get(by_host, &host).and_then(|it| it.iter().find(|it| it.host == host))
             }
         };
-        match owner.filter(|it| it.host != service.key.host) {
+        match owner.filter(|it| it.host != service.key.host && !service.aliases.contains(&it.host)) {
             Some(owner) => {
                 let reason = Reason::DuplicateDomain { domain, owner: owner.host.to_string() };
                 problems.push(Problem::new(&service.object, "", reason));

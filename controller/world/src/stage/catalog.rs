@@ -101,7 +101,13 @@ impl Catalog {
 
         let kube = keys_from(&i.services, |key, _| [catalog::service_of_kube(key)]);
         let entries = keys_from(&i.service_entries, catalog::services_of_entry);
-        let from = (&i.services, &self.entries_by_service, &i.service_entries, &self.aliases_by_target, &i.mesh);
+        let from = (
+            (&i.services, &i.namespaces),
+            &self.entries_by_service,
+            &i.service_entries,
+            &self.aliases_by_target,
+            &i.mesh,
+        );
         c.derive(&mut self.services, &[&kube, &entries], from, catalog::service);
         c.group(&mut self.services_by_namespace, &self.services, |key, _| vec![key.namespace.clone()]);
         c.group(&mut self.services_by_pattern, &self.services, |key, _| key.host.patterns().collect());

@@ -12,6 +12,7 @@ pub(crate) struct Inputs {
     pub(crate) mesh: Mesh,
     pub(crate) destination_rules: Objects<n::DestinationRule>,
     pub(crate) gateways: Objects<n::Gateway>,
+    pub(crate) namespaces: Objects<()>,
     pub(crate) nodes: Objects<()>,
     pub(crate) pods: Objects<kube::Pod>,
     pub(crate) service_entries: Objects<n::ServiceEntry>,
@@ -29,6 +30,7 @@ impl Inputs {
             mesh: c.table("mesh"),
             destination_rules: c.table("destination_rules"),
             gateways: c.table("gateways"),
+            namespaces: c.table("namespaces"),
             nodes: c.table("nodes"),
             pods: c.table("pods"),
             service_entries: c.table("service_entries"),
@@ -53,6 +55,7 @@ impl Inputs {
         c.input(&mut self.mesh, if same { vec![] } else { vec![((), Some(mesh.clone()))] });
         c.input(&mut self.destination_rules, take(&mut sorted.destination_rules));
         c.input(&mut self.gateways, take(&mut sorted.gateways));
+        c.input(&mut self.namespaces, take(&mut sorted.namespaces));
         c.input(&mut self.nodes, take(&mut sorted.nodes));
         c.input(&mut self.pods, take(&mut sorted.pods));
         c.input(&mut self.service_entries, take(&mut sorted.service_entries));
@@ -69,6 +72,7 @@ impl Inputs {
             &self.mesh,
             &self.destination_rules,
             &self.gateways,
+            &self.namespaces,
             &self.nodes,
             &self.pods,
             &self.service_entries,
