@@ -39,8 +39,10 @@ pub fn parse_requests(text: &str) -> Requests {
         else {
             continue;
         };
-        if let (Some(destination), Ok(value)) =
-            (Destination::parse(cluster.trim_end_matches(';')), value.parse::<u64>())
+        // `….external` and `….internal` are parts of the same sum.
+        let (cluster, part) = cluster.split_once(';').unwrap_or((cluster, ""));
+        if part.is_empty()
+            && let (Some(destination), Ok(value)) = (Destination::parse(cluster), value.parse::<u64>())
         {
             *requests.entry(destination).or_default() += value;
         }
@@ -77,6 +79,7 @@ mod tests {
         let text = "cluster.outbound|9080|v1|reviews.default.svc.cluster.local;.upstream_rq_completed: 12\n\
                     cluster.outbound|9080|v2|reviews.default.svc.cluster.local.upstream_rq_completed: 3\n\
                     cluster.outbound|9080||details.default.svc.cluster.local;.upstream_rq_completed: 7\n\
+                    cluster.outbound|9080||details.default.svc.cluster.local;.external.upstream_rq_completed: 7\n\
                     cluster.inbound|9080||;.upstream_rq_completed: 5\n\
                     cluster.outbound|nonsense;.upstream_rq_completed: 5\n\
                     cluster.xds-grpc.upstream_rq_completed: 1\n";

@@ -140,8 +140,8 @@ impl Mesh {
             view,
         };
         core.take_files(outcome);
-        check_ingress(&core.plan.ingress).await?;
         core.commit();
+        check_ingress(&core.plan.ingress).await?;
         core.hub.set_ready();
         Ok((Self { core, folder, xds: block.xds, workloads }, status))
     }

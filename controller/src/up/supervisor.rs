@@ -3,7 +3,7 @@
 
 use super::laptop::{PodKey, Workload};
 use super::process::{Launcher, Process};
-use super::service::{Identity, Service};
+use super::service::{Identity, Service, Speaks};
 use crate::client::Client;
 use crate::envoy::bootstrap::{Bootstrap, Role, bootstrap};
 use crate::envoy::{admin, find::Envoy};
@@ -272,6 +272,9 @@ impl Program {
 /// What a program of the user's finds in its environment; `docs/up.md` lists it.
 fn environment(workload: &Workload) -> Vec<(String, String)> {
     let ports: Vec<String> = workload.listen.keys().map(ToString::to_string).collect();
+    // Most programs take one port, and mean HTTP.
+    let http = workload.listen.iter().find(|(_, speaks)| **speaks == Speaks::Http).map(|(port, _)| port);
+    let main = http.or_else(|| workload.listen.keys().next());
     let proxy = format!("http://{}", workload.http_proxy());
     let labels = serde_json::to_string(&workload.labels).unwrap_or_default();
     let address = workload.addresses.app.to_string();
@@ -281,7 +284,7 @@ fn environment(workload: &Workload) -> Vec<(String, String)> {
         ("NAVARCH_PORTS", ports.join(",")),
         ("NAVARCH_SIDECAR", workload.addresses.sidecar.to_string()),
         ("HOST", address),
-        ("PORT", ports.first().cloned().unwrap_or_default()),
+        ("PORT", main.map(ToString::to_string).unwrap_or_default()),
         ("HTTP_PROXY", proxy.clone()),
         ("http_proxy", proxy),
         ("POD_NAME", workload.key.name.clone()),
