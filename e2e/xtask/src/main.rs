@@ -104,7 +104,9 @@ fn run(arguments: &[&str], more: &[String]) -> Result<()> {
 /// The cargo that runs us, at the root of the repository.
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    // Asked at run time: a program built in another checkout must not go back there.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    command.args(arguments).current_dir(std::path::Path::new(&here).join("../.."));
     command
 }
 
