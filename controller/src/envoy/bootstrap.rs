@@ -3,6 +3,7 @@
 //!
 //! Shapes: `envoy.config.bootstrap.v3.Bootstrap` in proto JSON; what Istio puts there is in `istio.md` 2.9 and 4.2.
 
+use crate::up::laptop::LowPorts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,7 @@ pub struct Bootstrap<'a> {
     pub service_account: &'a str,
     pub labels: &'a BTreeMap<String, String>,
     pub ip: IpAddr,
+    pub low_ports: LowPorts,
     pub admin: SocketAddr,
     pub xds: SocketAddr,
 }
@@ -93,6 +95,8 @@ fn node(of: &Bootstrap<'_>) -> Value {
             "LABELS": of.labels,
             "INSTANCE_IPS": ip.to_string(),
             "INTERCEPTION_MODE": "NONE",
+            // Istio then has no listeners on ports below 1024 that would be bound.
+            "UNPRIVILEGED_POD": (of.low_ports == LowPorts::Raised).to_string(),
             "CLUSTER_ID": "Kubernetes",
             "MESH_ID": "cluster.local",
             "ISTIO_VERSION": ISTIO_VERSION,
@@ -190,6 +194,7 @@ mod tests {
             service_account: "bookinfo-reviews",
             labels,
             ip: "127.9.0.1".parse().unwrap(),
+            low_ports: LowPorts::Raised,
             admin: "127.9.0.2:15000".parse().unwrap(),
             xds: "127.9.255.254:15010".parse().unwrap(),
         })
@@ -203,6 +208,7 @@ mod tests {
         assert_eq!(node["metadata"]["LABELS"]["app"], "reviews");
         assert_eq!(node["metadata"]["INTERCEPTION_MODE"], "NONE");
         assert_eq!(node["metadata"]["INSTANCE_IPS"], "127.9.0.1");
+        assert_eq!(node["metadata"]["UNPRIVILEGED_POD"], "true");
         assert!(example(Role::Gateway, &labels)["node"]["id"].as_str().unwrap().starts_with("router~"));
     }
 

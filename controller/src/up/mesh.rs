@@ -111,6 +111,7 @@ impl Mesh {
             envoy: options.envoy,
             launcher: options.launcher,
             xds: block.xds.local_addr()?,
+            low_ports: block.low_ports,
             run_dir: options.run_dir,
             folder: dir.clone(),
         };
@@ -241,7 +242,12 @@ impl Core {
             .chain(gone.map(|key| (key.clone(), None)))
             .collect();
         self.plan = plan;
-        self.give(Batch { objects, proxies: vec![] });
+        // Without its Pod and Sidecar a proxy would be configured anew, with a cluster's addresses. One that drains
+        // keeps what it has: the world forgets it, and its stream is sent nothing more.
+        let is_gone = |it: &Connected| !self.plan.workloads.contains_key(&it.pod);
+        let gone = self.proxies.iter().filter(|(_, it)| is_gone(it)).map(|(connection, _)| (*connection, None));
+        let proxies = gone.collect();
+        self.give(Batch { objects, proxies });
         self.status.ingress.clone_from(&self.plan.ingress);
         let problems = self.found.iter().cloned().map(|it| self.plan.at_origin(it));
         let problems: Vec<Problem> = problems.chain(self.plan.problems.iter().cloned()).collect();
@@ -344,6 +350,9 @@ impl Core {
             Err(why) => return tracing::warn!("a proxy is not served: {why}"),
         };
         let pod = PodKey { namespace: proxy.namespace.to_string(), name: proxy.name.to_string() };
+        if !self.plan.workloads.contains_key(&pod) {
+            return tracing::warn!("proxy {pod} is not served: it is none of this mesh's workloads");
+        }
         self.view.say(&Notice::Connected { proxy: pod.to_string() });
         if let Some(workload) = self.status.workloads.get_mut(&pod) {
             workload.connections += 1;

@@ -1,7 +1,7 @@
 //! Keeps every workload running: its program (or the built-in service) and its Envoy. One task owns one pod, so a
 //! changed workload is stopped before its successor takes its addresses.
 
-use super::laptop::{PodKey, Workload};
+use super::laptop::{LowPorts, PodKey, Workload};
 use super::process::{Launcher, Process};
 use super::service::{Identity, Service, Speaks};
 use crate::client::Client;
@@ -61,6 +61,7 @@ pub struct Ground {
     pub envoy: Envoy,
     pub launcher: Launcher,
     pub xds: SocketAddr,
+    pub low_ports: LowPorts,
     /// Bootstraps and logs.
     pub run_dir: PathBuf,
     /// Where commands are run: the folder.
@@ -309,6 +310,7 @@ fn start_envoy(workload: &Workload, ground: &Ground) -> Result<Process> {
         service_account: &workload.service_account,
         labels: &workload.labels,
         ip: workload.addresses.pod.into(),
+        low_ports: ground.low_ports,
         admin: workload.admin(),
         xds: ground.xds,
     });

@@ -1,6 +1,6 @@
 //! The ingress gateway: added when the folder has Gateways but nobody to run them, and told where to bind.
 
-use super::{Plan, Workload, meta, port};
+use super::{Network, Plan, Workload, meta, port};
 use crate::envoy::bootstrap::Role;
 use crds::kube::{
     Container, Deployment, IntOrString, LabelSelector, PodSpec, PodTemplate, Service, ServicePort, TemplateMeta,
@@ -29,7 +29,7 @@ pub(super) fn is_ingress(deployment: &Deployment) -> bool {
 }
 
 /// Adds Istio's default ingress gateway, as its chart installs it, unless the folder brings one.
-pub(super) fn complete(plan: &mut Plan) {
+pub(super) fn complete(plan: &mut Plan, network: Network) {
     let brought = plan.objects.values().any(|it| matches!(&it.spec, Spec::Deployment(it) if is_ingress(it)));
     let needed = plan.objects.values().any(|it| matches!(it.spec, Spec::Gateway(_)));
     if brought || !needed {
@@ -63,7 +63,13 @@ pub(super) fn complete(plan: &mut Plan) {
     };
     let ports = vec![service_port("http2", 80, 8080), service_port("https", 443, 8443)];
     let service = Service { ports, selector: labels.clone(), ..Service::default() };
-    plan.insert(Kind::Service, with_labels(), Spec::Service(service));
+    let mut service_meta = with_labels();
+    if let Network::Loopback { .. } = network {
+        // In a cluster everybody sees it. Here every sidecar would have to bind 80 and 443, which takes root, for a
+        // Service that nobody inside calls.
+        service_meta.annotations.insert("networking.istio.io/exportTo".to_owned(), ".".to_owned());
+    }
+    plan.insert(Kind::Service, service_meta, Spec::Service(service));
 }
 
 /// Servers without a `bind` would listen on every address of the machine; here they get their gateway's.

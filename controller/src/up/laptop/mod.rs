@@ -118,7 +118,7 @@ impl Plan {
 /// Lays out the folder. `seats` remembers which address a pod has, from one call to the next.
 pub fn plan(folder: &Objects, setup: &Setup, seats: &mut Seats) -> Plan {
     let mut plan = Plan { objects: folder.clone(), ..Plan::default() };
-    gateway::complete(&mut plan);
+    gateway::complete(&mut plan, setup.network);
     port::raise(&mut plan.objects, setup.low_ports);
     pods(&mut plan, setup, seats);
     slice::endpoint_slices(&mut plan, setup);

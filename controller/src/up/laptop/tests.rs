@@ -246,6 +246,8 @@ fn a_folder_with_gateways_gets_an_ingress_gateway_bound_to_its_address() {
     assert_eq!((gateway.role, gateway.addresses.pod), (Role::Gateway, Ipv4Addr::LOCALHOST));
     let Spec::Gateway(front) = spec(&plan, Kind::Gateway, "front") else { panic!("not a Gateway") };
     assert_eq!(front.servers.iter().map(|it| it.bind.as_str()).collect::<Vec<_>>(), ["127.0.0.1", "127.0.0.9"]);
+    let service = &plan.objects[&ObjectKey::new(Kind::Service, "istio-system", "istio-ingressgateway")];
+    assert_eq!(service.meta.annotations["networking.istio.io/exportTo"], ".");
     // 80 by the Service's targetPort, 9999 as it is.
     let ingress: Vec<_> = plan.ingress.iter().map(ToString::to_string).collect();
     assert_eq!(ingress, ["127.0.0.1:8080", "127.0.0.9:9999"]);
