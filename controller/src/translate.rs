@@ -112,6 +112,7 @@ fn proxy(workload: &Workload, interception: InterceptionMode) -> Proxy {
         labels: Arc::new(workload.labels.clone()),
         interception,
         http_proxy_port: None,
+        low_ports: model::LowPorts::Bound,
         locality: Arc::default(),
         node: None,
     }

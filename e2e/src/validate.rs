@@ -7,6 +7,7 @@ use crate::golden::Produced;
 use anyhow::{Context, Result, bail};
 use controller::envoy::bootstrap::{Bootstrap, Role, bootstrap};
 use controller::envoy::find::{Envoy, Search, find};
+use controller::up::laptop::LowPorts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -53,6 +54,7 @@ fn static_bootstrap(produced: &Produced) -> Result<Value> {
         service_account: "default",
         labels: &BTreeMap::new(),
         ip: nowhere.ip(),
+        low_ports: LowPorts::Bindable,
         admin: nowhere,
         xds: nowhere,
     });

@@ -22,7 +22,7 @@ pub use gateway::{GatewayServer, MergedGateway, TlsServer};
 pub use host::Hostname;
 pub use label::Labels;
 pub use protocol::Protocol;
-pub use proxy::{Proxy, ProxyKind};
+pub use proxy::{LowPorts, Proxy, ProxyKind};
 pub use service::{Location, Registry, Resolution, Service, ServiceKey, ServicePort};
 pub use virtual_service::{DestinationView, Destinations, RouteRules};
 pub use visibility::Visibility;

@@ -13,6 +13,14 @@ pub enum ProxyKind {
     Router,
 }
 
+/// Ports below 1024, for a proxy that binds them itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LowPorts {
+    Bound,
+    /// The kernel would refuse them, and Envoy the listener (`UNPRIVILEGED_POD`): they get none.
+    Skipped,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     pub kind: ProxyKind,
@@ -25,6 +33,7 @@ pub struct Proxy {
     pub interception: InterceptionMode,
     /// `HTTP_PROXY_PORT` of the metadata; overrides MeshConfig's `proxyHttpPort`.
     pub http_proxy_port: Option<u16>,
+    pub low_ports: LowPorts,
     pub locality: Arc<Locality>,
     pub node: Option<Arc<str>>,
 }
@@ -68,6 +77,10 @@ impl Proxy {
                 _ => InterceptionMode::Redirect,
             },
             http_proxy_port: text("HTTP_PROXY_PORT").and_then(|it| it.parse().ok()).filter(|it| *it != 0),
+            low_ports: match text("UNPRIVILEGED_POD") {
+                Some("true") => LowPorts::Skipped,
+                _ => LowPorts::Bound,
+            },
             locality: Arc::new(locality),
             node: text("NODE_NAME").map(Arc::from),
         })
@@ -92,12 +105,13 @@ mod tests {
     fn a_node_is_read_as_istio_writes_it() {
         let metadata = json!({
             "NAMESPACE": "books", "INSTANCE_IPS": "10.0.0.7,fd00::7", "LABELS": {"app": "reviews"},
-            "INTERCEPTION_MODE": "NONE", "HTTP_PROXY_PORT": "15002", "NODE_NAME": "n1",
+            "INTERCEPTION_MODE": "NONE", "HTTP_PROXY_PORT": "15002", "NODE_NAME": "n1", "UNPRIVILEGED_POD": "true",
         });
         let id = "sidecar~10.0.0.7~reviews-v1.books~books.svc.cluster.local";
         let proxy = Proxy::parse(id, &metadata, Locality::default()).unwrap();
         assert_eq!((&*proxy.name, &*proxy.namespace, proxy.ips.len()), ("reviews-v1", "books", 2));
         assert_eq!((proxy.interception, proxy.http_proxy_port), (InterceptionMode::None, Some(15002)));
+        assert_eq!(proxy.low_ports, LowPorts::Skipped);
         assert_eq!(proxy.labels.get("app").map(String::as_str), Some("reviews"));
     }
 

@@ -5,7 +5,7 @@
 use cpu_time::ProcessTime;
 use crds::mesh_config::InterceptionMode;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube, networking as n};
-use model::{Locality, Proxy, ProxyKind};
+use model::{Locality, LowPorts, Proxy, ProxyKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -150,6 +150,7 @@ fn proxy(size: Size, at: usize) -> Proxy {
         labels: Arc::new(BTreeMap::from([("app".to_owned(), app)])),
         interception: InterceptionMode::Redirect,
         http_proxy_port: None,
+        low_ports: LowPorts::Bound,
         locality: Arc::new(Locality::default()),
         node: None,
     }

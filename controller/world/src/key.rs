@@ -2,7 +2,7 @@
 
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
-use model::{Hostname, Labels, Locality, Namespace, ProxyKind, ServiceKey};
+use model::{Hostname, Labels, Locality, LowPorts, Namespace, ProxyKind, ServiceKey};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -37,7 +37,12 @@ pub(crate) enum Reach {
     /// The base that all namespaces share, and on top of it what this namespace sees differently.
     Layered,
     /// Nothing is shared: a Sidecar limits the imports, or listeners bind addresses of their own.
-    Full { sidecar: Option<ObjectKey>, interception: InterceptionMode, http_proxy_port: Option<u16> },
+    Full {
+        sidecar: Option<ObjectKey>,
+        interception: InterceptionMode,
+        http_proxy_port: Option<u16>,
+        low_ports: LowPorts,
+    },
 }
 
 /// A set of resources that proxies share.
@@ -68,8 +73,8 @@ impl fmt::Display for ScopeKey {
         }
         match &self.reach {
             Reach::Layered => Ok(()),
-            Reach::Full { sidecar, interception, http_proxy_port } => {
-                write!(f, " full {interception:?} {http_proxy_port:?}")?;
+            Reach::Full { sidecar, interception, http_proxy_port, low_ports } => {
+                write!(f, " full {interception:?} {http_proxy_port:?} {low_ports:?}")?;
                 sidecar.as_ref().map_or(Ok(()), |key| write!(f, " {key}"))
             }
         }

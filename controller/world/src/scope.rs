@@ -67,7 +67,12 @@ pub(crate) fn class(
     let layered = sidecar.is_none() && proxy.interception != InterceptionMode::None && http_proxy_port.is_none();
     let reach = match layered {
         true => Reach::Layered,
-        false => Reach::Full { sidecar: sidecar.clone(), interception: proxy.interception, http_proxy_port },
+        false => Reach::Full {
+            sidecar: sidecar.clone(),
+            interception: proxy.interception,
+            http_proxy_port,
+            low_ports: proxy.low_ports,
+        },
     };
     let inbound = InboundKey {
         interception: proxy.interception,

@@ -3,7 +3,7 @@
 
 use crds::mesh_config::InterceptionMode;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, StringMatch, kube, networking as n};
-use model::{Locality, Proxy, ProxyKind};
+use model::{Locality, LowPorts, Proxy, ProxyKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use world::{Batch, World};
@@ -204,6 +204,7 @@ fn proxy(dice: &mut Dice) -> Proxy {
         labels: Arc::new(labels(if router { "gate" } else { dice.pick(&["x", "y", "z"]) })),
         interception: if !router && dice.roll(5) == 0 { InterceptionMode::None } else { InterceptionMode::Redirect },
         http_proxy_port: (dice.roll(6) == 0).then_some(15002),
+        low_ports: if dice.often() { LowPorts::Bound } else { LowPorts::Skipped },
         locality: Arc::new(Locality { zone: dice.pick(&["p", "q"]).into(), ..Locality::default() }),
         node: None,
     }

@@ -7,7 +7,7 @@ use crate::scope::{Egress, Scope};
 use crate::stage::OwnMember;
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
-use model::{Address, Hostname, Protocol, Service, ServiceKey, ServicePort};
+use model::{Address, Hostname, LowPorts, Protocol, Service, ServiceKey, ServicePort};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -88,7 +88,8 @@ fn placement_by_egress(service: &Service, ips: &[IpAddr], scope: &Scope, key: &S
             Some(number) => number == port.number && imports(it),
             None => !explicit.contains(&port.number) && (pulled || imports(it)),
         };
-        if let Some(egress) = scope.egress.iter().find(takes) {
+        let denied = matches!(key.reach, Reach::Full { low_ports: LowPorts::Skipped, .. }) && port.number < 1024;
+        if let Some(egress) = scope.egress.iter().find(takes).filter(|it| it.bind.is_none() || !denied) {
             placement.add_slots(service, port, egress.bind.as_deref(), ips);
         }
     }
