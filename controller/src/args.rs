@@ -62,6 +62,12 @@ pub struct Translate {
     /// As under `navarch up`: addresses on loopback, nothing captured
     #[arg(long)]
     pub up: bool,
+    /// Instead of the configuration: the tables it is made of, or the rows of one
+    #[arg(long, value_name = "TABLE", num_args = 0..=1, default_missing_value = "")]
+    pub tables: Option<String>,
+    /// With --tables TABLE: the rows whose key contains TEXT, what they read and who read them
+    #[arg(long, value_name = "TEXT", requires = "tables")]
+    pub row: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,5 +7,6 @@ pub mod args;
 pub mod client;
 pub mod envoy;
 pub mod run;
+pub mod tables;
 pub mod translate;
 pub mod up;

@@ -2,6 +2,7 @@
 
 use crate::args::{KINDS, Output, Translate};
 use crate::envoy::bootstrap::Role;
+use crate::tables;
 use crate::up::laptop::{self, LowPorts, Network, Objects, Plan, Readiness, Seats, Setup, Workload};
 use crate::up::locate;
 use anyhow::{Context, Result, bail};
@@ -29,7 +30,11 @@ const EXAMPLE_BLOCK: u8 = 1;
 
 /// Prints to standard output; problems go to standard error.
 pub fn run(args: &Translate) -> Result<()> {
-    let translated = translate(args)?;
+    let (world, translated) = translate(args)?;
+    if let Some(table) = &args.tables {
+        print!("{}", tables::print(&world, table, args.row.as_deref())?);
+        return Ok(());
+    }
     for problem in &translated.problems {
         eprintln!("{problem}");
     }
@@ -37,7 +42,7 @@ pub fn run(args: &Translate) -> Result<()> {
     Ok(())
 }
 
-pub fn translate(args: &Translate) -> Result<Translated> {
+fn translate(args: &Translate) -> Result<(World, Translated)> {
     let (folder, outcome) = Folder::load(&args.dir)?;
     let objects: Objects = folder.store().objects().map(|it| (it.key.clone(), it.clone())).collect();
     let setup = Setup {
@@ -69,7 +74,7 @@ pub fn translate(args: &Translate) -> Result<Translated> {
             all.iter().map(|it| xds::json::to_json(kind.url(), &it.bytes()).with_context(|| it.name.to_string()));
         resources.insert(kind, json.collect::<Result<Vec<_>>>()?);
     }
-    Ok(Translated { resources, problems })
+    Ok((world, Translated { resources, problems }))
 }
 
 impl Translated {
@@ -120,8 +125,16 @@ fn proxy(workload: &Workload, interception: InterceptionMode) -> Proxy {
 
 /// For tests and tools: everything of one proxy.
 pub fn everything(dir: &Path, proxy: &str) -> Result<Translated> {
-    let args = Translate { dir: dir.to_owned(), proxy: proxy.to_owned(), kind: None, output: Output::Json, up: false };
-    translate(&args)
+    let args = Translate {
+        dir: dir.to_owned(),
+        proxy: proxy.to_owned(),
+        kind: None,
+        output: Output::Json,
+        up: false,
+        tables: None,
+        row: None,
+    };
+    Ok(translate(&args)?.1)
 }
 
 #[cfg(test)]
@@ -175,8 +188,10 @@ mod tests {
             kind: Some(TypeUrl::Cluster),
             output: Output::Yaml,
             up: true,
+            tables: None,
+            row: None,
         };
-        let translated = translate(&args).unwrap();
+        let translated = translate(&args).unwrap().1;
         assert_eq!(translated.resources.keys().copied().collect::<Vec<_>>(), [TypeUrl::Cluster]);
         let json: Value = serde_json::from_str(&translated.print(Output::Json).unwrap()).unwrap();
         assert_eq!(json["cds"].as_array().unwrap().len(), translated.resources[&TypeUrl::Cluster].len());

@@ -1,5 +1,6 @@
 //! Headers that a route sets, adds and removes (`TranslateHeadersOperations`).
 
+use super::command::{self, Arguments};
 use super::note::{Flaw, header_text};
 use crds::networking::{HeaderOperations, Headers};
 use std::collections::BTreeMap;
@@ -94,31 +95,67 @@ fn is_authority(name: &str) -> bool {
 }
 
 /// Whether Envoy can read the `%COMMAND(arguments):length%` parts of a value; `%%` is a percent sign
-/// (`source/common/formatter/substitution_format_utility.h`). Which commands exist is Envoy's to know.
+/// (`source/common/formatter/substitution_format_utility.h`).
 fn substitutions(value: &str) -> Result<(), String> {
     let mut rest = value;
     while let Some(at) = rest.find('%') {
         let after = &rest[at + 1..];
         rest = match after.strip_prefix('%') {
             Some(rest) => rest,
-            None => command(after).ok_or_else(|| {
-                format!("{value:?}: a % is neither doubled nor the start of %COMMAND%, as Envoy's header values need")
-            })?,
+            None => command(after).map_err(|why| format!("{value:?}: {why}"))?,
         };
     }
     Ok(())
 }
 
 /// What follows the command at the start of a text that stands behind a `%`.
-fn command(text: &str) -> Option<&str> {
-    let name = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))?;
-    let mut rest = text.split_at_checked(name).filter(|(name, _)| !name.is_empty())?.1;
+fn command(text: &str) -> Result<&str, String> {
+    let open = || "a % is neither doubled nor the start of %COMMAND%, as Envoy's header values need".to_owned();
+    let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).ok_or_else(open)?;
+    let (name, mut rest) = text.split_at(end);
+    if name.is_empty() {
+        return Err(open());
+    }
+    let mut given = false;
     if let Some(arguments) = rest.strip_prefix('(') {
-        rest = arguments.split_once(')')?.1;
+        given = !arguments.starts_with(')');
+        rest = arguments.split_once(')').ok_or_else(open)?.1;
     }
     if let Some(length) = rest.strip_prefix(':') {
-        let digits = length.find(|c: char| !c.is_ascii_digit()).filter(|it| *it > 0)?;
-        rest = &length[digits..];
+        rest = length.trim_start_matches(|c: char| c.is_ascii_digit());
+        if rest.len() == length.len() {
+            return Err(open());
+        }
     }
-    rest.strip_prefix('%')
+    let rest = rest.strip_prefix('%').ok_or_else(open)?;
+    match (command::arguments(name), given) {
+        (None, _) => Err(format!("Envoy has no command %{name}%")),
+        (Some(Arguments::Needed), false) => Err(format!("Envoy's command %{name}% needs an argument")),
+        (Some(Arguments::None), true) => Err(format!("Envoy's command %{name}% takes no argument")),
+        _ => Ok(rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_may_hold_the_commands_that_envoy_has_written_as_it_takes_them() {
+        for good in ["", "100%%", "%REQ(:path)%", "%START_TIME%", "%START_TIME(%%s)%", "%REQ(x-a):10%-%PROTOCOL%"] {
+            assert_eq!(substitutions(good), Ok(()), "{good}");
+        }
+        for (bad, part) in [
+            ("50%", "neither doubled"),
+            ("%lower%", "neither doubled"),
+            ("%REQ(a)", "neither doubled"),
+            ("%REQ(a):x%", "neither doubled"),
+            ("%NONSENSE%", "no command %NONSENSE%"),
+            ("%REQ%", "needs an argument"),
+            ("%PROTOCOL(a)%", "takes no argument"),
+        ] {
+            let why = substitutions(bad).unwrap_err();
+            assert!(why.contains(part), "{bad}: {why}");
+        }
+    }
 }

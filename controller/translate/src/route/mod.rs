@@ -6,6 +6,7 @@
 //! route, so a route that it would refuse is left out alone, with a problem.
 
 mod action;
+mod command;
 mod cors;
 mod destination;
 mod domain;
