@@ -53,7 +53,7 @@ fn abort(from: &FaultAbort, field: &str, notes: &mut Notes<'_>) -> Option<envoy:
             Some(status) => Ok(ErrorType::HttpStatus(status)),
             None => Err((".httpStatus", Reason::Invalid(format!("{status} is not a status from 200 to 599")))),
         },
-        (None, Some(name)) => match grpc_status(name) {
+        (None, Some(name)) => match crds::grpc_status::number(name) {
             Some(status) => Ok(ErrorType::GrpcStatus(status)),
             None => Err((".grpcStatus", Reason::Invalid(format!("{name} is not a gRPC status")))),
         },
@@ -72,28 +72,4 @@ fn abort(from: &FaultAbort, field: &str, notes: &mut Notes<'_>) -> Option<envoy:
             None
         }
     }
-}
-
-/// By name, as <https://grpc.github.io/grpc/core/md_doc_statuscodes.html> lists them.
-fn grpc_status(name: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.iter().zip(0..).find(|(it, _)| **it == name).map(|(_, number)| number)
 }
