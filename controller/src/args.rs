@@ -36,6 +36,9 @@ pub struct Up {
     /// Loopback address of the ingress gateway [default: 127.0.0.1; with --check one of the run's own]
     #[arg(long, value_name = "ADDRESS")]
     pub ingress: Option<Ipv4Addr>,
+    /// MeshConfig from this file instead of the ConfigMap named istio; followed while it changes
+    #[arg(long, value_name = "FILE")]
+    pub mesh_config: Option<PathBuf>,
     /// Run a copy of DIR, load it and shift its weights; the exit code says whether all went well
     #[arg(long)]
     pub check: bool,
@@ -59,6 +62,9 @@ pub struct Translate {
     pub kind: Option<TypeUrl>,
     #[arg(short, long, value_enum, default_value = "yaml")]
     pub output: Output,
+    /// MeshConfig from this file instead of the ConfigMap named istio
+    #[arg(long, value_name = "FILE")]
+    pub mesh_config: Option<PathBuf>,
     /// As under `navarch up`: addresses on loopback, nothing captured
     #[arg(long)]
     pub up: bool,

@@ -8,6 +8,7 @@ use crate::up::process::{self, Launcher};
 use crate::up::view::View;
 use anyhow::{Context, Result};
 use source::files::LoadError;
+use source::mesh_config::MissingMeshConfig;
 use std::io::IsTerminal;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ pub fn run(args: Args) -> ExitCode {
             Err((anyhow::Error::new(why).context(format!("cannot start {}", it.program.display())), FAILED))
         }
         Command::Up(args) => up(args).map_err(|why| {
-            let is_input = why.is::<LoadError>() || why.is::<Unfit>();
+            let is_input = why.is::<LoadError>() || why.is::<MissingMeshConfig>() || why.is::<Unfit>();
             (why, if is_input { USAGE } else { FAILED })
         }),
     };
@@ -69,6 +70,7 @@ async fn run_folder(args: Up, envoy: find::Envoy, run_dir: PathBuf, stop: impl F
     };
     let options = Options {
         folder: args.dir,
+        mesh_config: args.mesh_config,
         ingress: Some(args.ingress.unwrap_or(Ipv4Addr::LOCALHOST)),
         envoy,
         launcher: Launcher::of_this_program(),
@@ -84,8 +86,14 @@ async fn check_folder(
     run_dir: PathBuf,
     stop: impl Future<Output = ()>,
 ) -> Result<ExitCode> {
-    let options =
-        CheckOptions { folder: args.dir, ingress: args.ingress, envoy, launcher: Launcher::of_this_program(), run_dir };
+    let options = CheckOptions {
+        folder: args.dir,
+        mesh_config: args.mesh_config,
+        ingress: args.ingress,
+        envoy,
+        launcher: Launcher::of_this_program(),
+        run_dir,
+    };
     let verdict = check(options, stop, |step| eprintln!("{step}")).await?;
     for reason in &verdict.reasons {
         eprintln!("not ok: {reason}");

@@ -10,6 +10,7 @@ use crds::mesh_config::InterceptionMode;
 use model::{Proxy, ProxyKind};
 use serde_json::{Map, Value};
 use source::files::Folder;
+use source::mesh_config::MeshConfigFile;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -44,7 +45,10 @@ pub fn run(args: &Translate) -> Result<()> {
 
 fn translate(args: &Translate) -> Result<(World, Translated)> {
     let (folder, outcome) = Folder::load(&args.dir)?;
-    let objects: Objects = folder.store().objects().map(|it| (it.key.clone(), it.clone())).collect();
+    let mut objects: Objects = folder.store().objects().map(|it| (it.key.clone(), it.clone())).collect();
+    if let Some(path) = &args.mesh_config {
+        laptop::put_mesh_config(&mut objects, MeshConfigFile::open(path)?.object());
+    }
     let setup = Setup {
         network: match args.up {
             true => Network::Loopback { block: EXAMPLE_BLOCK, ingress: Some(Ipv4Addr::LOCALHOST) },
@@ -130,6 +134,7 @@ pub fn everything(dir: &Path, proxy: &str) -> Result<Translated> {
         proxy: proxy.to_owned(),
         kind: None,
         output: Output::Json,
+        mesh_config: None,
         up: false,
         tables: None,
         row: None,
@@ -187,6 +192,7 @@ mod tests {
             proxy: "reviews-v1.default".into(),
             kind: Some(TypeUrl::Cluster),
             output: Output::Yaml,
+            mesh_config: None,
             up: true,
             tables: None,
             row: None,

@@ -3,3 +3,4 @@
 //! This crate does I/O and knows nothing of what the objects mean: no mesh, no Envoy.
 
 pub mod files;
+pub mod mesh_config;

@@ -67,6 +67,7 @@ pub struct Convergence {
 
 pub struct CheckOptions {
     pub folder: PathBuf,
+    pub mesh_config: Option<PathBuf>,
     pub ingress: Option<Ipv4Addr>,
     pub envoy: Envoy,
     pub launcher: Launcher,
@@ -86,6 +87,7 @@ pub async fn check(options: CheckOptions, stop: impl Future<Output = ()>, progre
     rule.write(PHASES[0].0)?;
     let version = options.envoy.version.to_string();
     let mesh_options = Options {
+        mesh_config: options.mesh_config,
         folder: copy.path().to_owned(),
         ingress: options.ingress,
         envoy: options.envoy,

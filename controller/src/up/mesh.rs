@@ -14,6 +14,7 @@ use crate::envoy::find::Envoy;
 use anyhow::Result;
 use crds::Problem;
 use source::files::{Folder, Located, Outcome};
+use source::mesh_config::MeshConfigFile;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 
 pub struct Options {
     pub folder: PathBuf,
+    /// Instead of the ConfigMap named `istio`.
+    pub mesh_config: Option<PathBuf>,
     /// Of the ingress gateway; an address of the run's own block if `None`.
     pub ingress: Option<Ipv4Addr>,
     pub envoy: Envoy,
@@ -69,6 +72,7 @@ pub struct Mesh {
 /// The loop's state.
 struct Core {
     dir: PathBuf,
+    mesh_config: Option<MeshConfigFile>,
     objects: Objects,
     written: Vec<Located>,
     found: Vec<Problem>,
@@ -118,6 +122,7 @@ impl Mesh {
         let (watchers, status) = watch::channel(Status::default());
         let mut core = Core {
             dir,
+            mesh_config: options.mesh_config.map(MeshConfigFile::open).transpose()?,
             objects: Objects::new(),
             written: vec![],
             found: vec![],
@@ -212,6 +217,10 @@ impl Core {
                 self.view.splits(&self.status.splits);
             }
             Event::Tick => {
+                if let Some(object) = self.mesh_config.as_mut().and_then(MeshConfigFile::poll) {
+                    laptop::put_mesh_config(&mut self.objects, object);
+                    self.commit();
+                }
                 let now = Instant::now();
                 self.awaited.retain(|_, since| now.duration_since(*since) < ANSWER_MAX);
                 self.view.draw(&self.status);
@@ -227,6 +236,9 @@ impl Core {
                 Some(object) => self.objects.insert(key, object),
                 None => self.objects.remove(&key),
             };
+        }
+        if let Some(file) = &self.mesh_config {
+            laptop::put_mesh_config(&mut self.objects, file.object());
         }
         self.written = outcome.problems;
     }

@@ -115,6 +115,12 @@ impl Plan {
     }
 }
 
+/// MeshConfig from elsewhere takes the place of what the folder says, in whatever namespace it says it.
+pub fn put_mesh_config(folder: &mut Objects, object: Object) {
+    folder.retain(|key, it| !(key.kind == Kind::ConfigMap && crds::mesh_config::is_mesh_config_map(&it.meta)));
+    folder.insert(object.key.clone(), object);
+}
+
 /// Lays out the folder. `seats` remembers which address a pod has, from one call to the next.
 pub fn plan(folder: &Objects, setup: &Setup, seats: &mut Seats) -> Plan {
     let mut plan = Plan { objects: folder.clone(), ..Plan::default() };
