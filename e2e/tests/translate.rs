@@ -45,3 +45,26 @@ fn a_proxy_that_is_not_there_is_an_error_that_names_it() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("nobody"), "{said}");
 }
+
+#[test]
+fn the_tables_say_what_a_row_was_made_of() {
+    let list = text(&translate(&["--proxy", "productpage-v1", "--tables"]));
+    assert!(list.contains(" base_members\n") && list.contains(" virtual_hosts\n"), "{list}");
+    let row = text(&translate(&["--proxy", "productpage-v1", "--tables", "base_members", "--row", "reviews"]));
+    assert!(row.contains("  reads rules[") && row.contains("  read by virtual_hosts["), "{row}");
+}
+
+#[test]
+fn mesh_config_comes_from_a_file_and_a_bad_field_harms_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("mesh.yaml");
+    std::fs::write(&file, "outboundTrafficPolicy: {mode: REGISTRY_ONLY}\nconnectTimeout: soon\n").unwrap();
+    let output = translate(&["--proxy", "productpage-v1", "--type", "rds", "--mesh-config", file.to_str().unwrap()]);
+    let routes = text(&output);
+    assert!(routes.contains("block_all") && !routes.contains("allow_any"), "{routes}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("connectTimeout") && said.contains("soon"), "{said}");
+    let missing = translate(&["--proxy", "productpage-v1", "--mesh-config", "/nowhere/mesh.yaml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/mesh.yaml"));
+}
