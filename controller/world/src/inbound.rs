@@ -1,12 +1,13 @@
 //! The inbound side of a sidecar: its own ports, as clusters and listeners that only its workload's replicas share.
 
-use crate::catalog::{Mesh, Objects};
-use crate::key::InboundKey;
+use crate::catalog::{Mesh, Objects, Rules};
+use crate::key::{InboundKey, RuleKey};
+use crate::scope::{self, Viewer};
 use crds::ObjectKey;
 use crds::mesh_config::{InboundTrafficPolicyMode, InterceptionMode, MeshConfig};
 use crds::networking::{ConnectionPool, IngressListener, Sidecar};
 use crds::{Problem, Reason};
-use model::{Protocol, Service, ServiceKey};
+use model::{Protocol, ProxyKind, Service, ServiceKey, traffic_policy};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -41,9 +42,12 @@ struct Plan {
     pool: Option<ConnectionPool>,
 }
 
+pub(crate) type InboundTables<'t> =
+    (&'t Table<ServiceKey, Service>, &'t Objects<Sidecar>, &'t Table<RuleKey, Rules>, &'t Mesh);
+
 pub(crate) fn inbound(
     reads: &mut Reads,
-    (services, sidecars, mesh): (&Table<ServiceKey, Service>, &Objects<Sidecar>, &Mesh),
+    (services, sidecars, rules, mesh): InboundTables<'_>,
     key: &Arc<InboundKey>,
 ) -> Option<Inbound> {
     let mesh = reads.get(mesh, &())?;
@@ -58,6 +62,7 @@ pub(crate) fn inbound(
     let captured: Vec<&Plan> = plans.iter().filter(|it| it.bind.is_none()).collect();
     for plan in &plans {
         let service = plan.service.as_ref().map(|(service, _)| &**service);
+        let own_pool = own_pool(reads, rules, mesh, plan);
         let cluster = cluster::inbound(&InboundClusterInput {
             port: plan.port,
             protocol: plan.protocol,
@@ -67,7 +72,7 @@ pub(crate) fn inbound(
                 Endpoint::Unix(path) => InboundEndpoint::Unix(path),
             },
             service,
-            pool: plan.pool.as_ref(),
+            pool: plan.pool.as_ref().or(own_pool.as_ref()),
             mesh,
         });
         made.add_cluster(&cluster.resource);
@@ -95,6 +100,19 @@ impl Inbound {
         let resource = Resource::whole(listener.name.clone(), listener);
         self.listeners.insert(listener.name.as_str().into(), Some(Arc::new(resource)));
     }
+}
+
+/// The connection pool of the workload's own service: circuit breakers must be as wide here as at its clients.
+fn own_pool(
+    reads: &mut Reads,
+    rules: &Table<RuleKey, Rules>,
+    mesh: &MeshConfig,
+    plan: &Plan,
+) -> Option<ConnectionPool> {
+    let (service, number) = plan.service.as_ref()?;
+    let viewer = Viewer { namespace: Some(&service.key.namespace), kind: ProxyKind::Sidecar, egress: &[] };
+    let (of, found) = scope::find_rule(reads, rules, service, mesh, viewer)?;
+    traffic_policy::policy(found.merged.get(of.at), *number, None, mesh).connection_pool.cloned()
 }
 
 fn port(plan: &Plan) -> InboundPort<'_> {

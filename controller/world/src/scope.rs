@@ -417,7 +417,7 @@ pub(crate) fn member(
 
 /// The client's own DestinationRules first, then those of the service's namespace, then the root's; in each the
 /// most specific host (`istio.md` 1.2).
-fn find_rule(
+pub(crate) fn find_rule(
     reads: &mut Reads,
     rules: &Table<RuleKey, Rules>,
     service: &Service,

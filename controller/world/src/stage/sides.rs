@@ -42,7 +42,7 @@ impl Sides {
 
     pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
         let inbound = keys_from(&s.classes, |_, class| class.inbound.clone());
-        c.derive(&mut self.inbound, &[&inbound], (&k.services, &i.sidecars, &i.mesh), inbound::inbound);
+        c.derive(&mut self.inbound, &[&inbound], (&k.services, &i.sidecars, &k.rules, &i.mesh), inbound::inbound);
         let gateways = keys_from(&s.classes, |_, class| class.gateway.clone());
         c.derive(&mut self.gateways, &[&gateways], &i.gateways, gateway::merged);
         let slots = keys_from(&self.gateways, |key, it| {
