@@ -6,6 +6,7 @@
 pub mod args;
 pub mod client;
 pub mod envoy;
+pub mod guard;
 pub mod run;
 pub mod tables;
 pub mod translate;

@@ -11,6 +11,7 @@ use super::view::{Notice, View};
 use crate::client::Client;
 use crate::envoy::admin::{self, Requests};
 use crate::envoy::find::Envoy;
+use crate::guard::Guarded;
 use anyhow::Result;
 use crds::Problem;
 use source::files::{Folder, Located, Outcome};
@@ -24,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
-use world::{Batch, World};
+use world::Batch;
 use xds::server::{AdsService, Limits};
 use xds::{ConnectionId, Hub, Snapshot, TypeUrl};
 
@@ -80,7 +81,7 @@ struct Core {
     seats: Seats,
     ready: BTreeSet<PodKey>,
     plan: Plan,
-    world: World,
+    world: Guarded,
     hub: Arc<Hub>,
     proxies: BTreeMap<ConnectionId, Connected>,
     /// Answers that are awaited, and since when.
@@ -134,7 +135,7 @@ impl Mesh {
             seats: Seats::default(),
             ready: BTreeSet::new(),
             plan: Plan::default(),
-            world: World::new(),
+            world: Guarded::default(),
             hub: Arc::new(Hub::default()),
             proxies: BTreeMap::new(),
             awaited: BTreeMap::new(),
