@@ -2,7 +2,6 @@
 //!
 //! `config.route.v3.RouteAction`; `RouteEntryImplBase::finalizeRequestHeaders` for the order of rewrites.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -43,7 +42,6 @@ pub(super) fn take(
     host: &VirtualHost,
     route: &Route,
     arrived: &Arrived,
-    local: SocketAddr,
 ) -> Result<Outcome, Stop> {
     let path = format!(
         "route_configuration[{}].virtual_hosts[{}].routes[{}]",
@@ -56,7 +54,7 @@ pub(super) fn take(
     }
     let scope = Scope { configuration, host, route, arrived, path };
     match &route.action {
-        Some(route::Action::Route(action)) => forward(walk, &scope, action, local),
+        Some(route::Action::Route(action)) => forward(walk, &scope, action),
         Some(route::Action::Redirect(action)) => redirect::outcome(route, action, arrived, &scope.path),
         Some(route::Action::DirectResponse(action)) => direct_response(&scope, action),
         Some(route::Action::FilterAction(_)) => Err(unsupported(format!("{}.filter_action", scope.path))),
@@ -89,13 +87,13 @@ fn direct_response(scope: &Scope<'_>, action: &DirectResponseAction) -> Result<O
     }
 }
 
-fn forward(walk: &mut Walk<'_>, scope: &Scope<'_>, action: &RouteAction, local: SocketAddr) -> Result<Outcome, Stop> {
+fn forward(walk: &mut Walk<'_>, scope: &Scope<'_>, action: &RouteAction) -> Result<Outcome, Stop> {
     let path = format!("{}.route", scope.path);
     if has_grpc_timeout(action) && is_grpc(scope.arrived) {
         return Err(unsupported(format!("{path}.max_grpc_timeout")));
     }
     let (name, weight) = choose_cluster(walk, scope, action, &path)?;
-    let found = cluster::find(walk, &name, Some(&scope.arrived.request), local)?;
+    let found = cluster::find(walk, &name, Some(&scope.arrived.request))?;
     let matches_metadata =
         action.metadata_match.is_some() || weight.is_some_and(|weight| weight.metadata_match.is_some());
     if matches_metadata && found.subsets {

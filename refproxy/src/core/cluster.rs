@@ -22,12 +22,7 @@ pub(super) struct Found {
     pub(super) subsets: bool,
 }
 
-pub(super) fn find(
-    walk: &mut Walk<'_>,
-    name: &str,
-    request: Option<&Request>,
-    local: SocketAddr,
-) -> Result<Found, Stop> {
+pub(super) fn find(walk: &mut Walk<'_>, name: &str, request: Option<&Request>) -> Result<Found, Stop> {
     let Some(cluster) = walk.config.clusters.get(name) else {
         walk.trace.note(format!("cluster {name:?} does not exist"));
         return Err(Outcome::NoCluster(name.to_owned()).into());
@@ -51,8 +46,8 @@ pub(super) fn find(
             (if assignment.is_some() { Discovery::Eds } else { Discovery::EdsMissing }, assignment)
         }
         DiscoveryType::OriginalDst => {
-            let address = original_destination(cluster, request, local)?;
-            let endpoints = vec![Endpoint::original_destination(address)];
+            let address = original_destination(cluster, request, walk.restored)?;
+            let endpoints = address.map(Endpoint::original_destination).into_iter().collect();
             return Ok(Found { discovery: Discovery::OriginalDestination, endpoints, subsets });
         }
     };
@@ -67,9 +62,14 @@ fn eds_name(cluster: &Cluster) -> &str {
     }
 }
 
-/// The restored destination, or what a header or the port override say instead.
-fn original_destination(cluster: &Cluster, request: Option<&Request>, local: SocketAddr) -> Result<SocketAddr, Stop> {
-    let Some(LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config else { return Ok(local) };
+/// The restored destination, or what a header or the port override say instead. A connection that was not redirected
+/// has none, and Envoy no host for it (`OriginalDstCluster::LoadBalancer::chooseHost`).
+fn original_destination(
+    cluster: &Cluster,
+    request: Option<&Request>,
+    restored: Option<SocketAddr>,
+) -> Result<Option<SocketAddr>, Stop> {
+    let Some(LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config else { return Ok(restored) };
     if config.metadata_key.is_some() {
         return Err(unsupported(format!("cluster[{}].original_dst_lb_config.metadata_key", cluster.name)));
     }
@@ -82,13 +82,13 @@ fn original_destination(cluster: &Cluster, request: Option<&Request>, local: Soc
         .and_then(|request| request.first(header))
         // An unusable header counts for nothing.
         .and_then(|value| value.parse().ok());
-    let mut address = named.unwrap_or(local);
+    let Some(mut address) = named.or(restored) else { return Ok(None) };
     if let Some(port) = &config.upstream_port_override
         && let Ok(port) = u16::try_from(port.value)
     {
         address.set_port(port);
     }
-    Ok(address)
+    Ok(Some(address))
 }
 
 fn endpoints(assignment: &ClusterLoadAssignment) -> Result<Vec<Endpoint>, Stop> {

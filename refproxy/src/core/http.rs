@@ -93,7 +93,7 @@ pub(super) fn serve(
     for filter in enabled_by_route(manager, &configuration, host, route) {
         pass_filter(walk, filter, path)?;
     }
-    let outcome = action::take(walk, &configuration, host, route, &arrived, local)?;
+    let outcome = action::take(walk, &configuration, host, route, &arrived)?;
     check_local_reply(manager, &outcome, path)?;
     Ok(outcome)
 }

@@ -185,6 +185,7 @@ fn restore(walk: &mut Walk<'_>, connection: &mut Connection) {
     if walk.call.connect.is_some() && connection.restored == Restored::No {
         connection.local = walk.call.destination;
         connection.restored = Restored::Yes;
+        walk.restored = Some(connection.local);
         walk.trace.note(format!("original_dst: the destination is {}", connection.local));
     }
 }

@@ -28,6 +28,7 @@ mod virtual_host;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -60,7 +61,7 @@ pub struct Config {
 /// assert_eq!(decision.outcome, Outcome::NoListener);
 /// ```
 pub fn decide(config: &Config, call: &Call) -> Decision {
-    let mut walk = Walk { config, call, trace: trace::Trace::default(), at: At::default() };
+    let mut walk = Walk { config, call, restored: None, trace: trace::Trace::default(), at: At::default() };
     let outcome = listener::accept(&mut walk).unwrap_or_else(|stop| *stop);
     walk.trace.note(format!("outcome: {outcome}"));
     Decision { outcome, at: walk.at, trace: walk.trace.into_steps() }
@@ -70,6 +71,8 @@ pub fn decide(config: &Config, call: &Call) -> Decision {
 struct Walk<'a> {
     config: &'a Config,
     call: &'a Call,
+    /// Where the connection was going before it was redirected, once `original_dst` has found out.
+    restored: Option<SocketAddr>,
     trace: trace::Trace,
     at: At,
 }

@@ -1,7 +1,5 @@
 //! One filter chain at work: its transport socket against what the client speaks, then its network filters in order.
 
-use std::net::SocketAddr;
-
 use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as SocketConfigType;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
@@ -49,7 +47,7 @@ pub(super) fn serve(
             }
             "tcp_proxy.v3.TcpProxy" => {
                 let proxy: TcpProxy = decode(any, &filter_path)?;
-                return tcp_proxy(walk, &proxy, cluster_from_sni, connection.local, &filter_path);
+                return tcp_proxy(walk, &proxy, cluster_from_sni, &filter_path);
             }
             "sni_cluster.v3.SniCluster" => cluster_from_sni.clone_from(&connection.sni),
             "rbac.v3.RBAC"
@@ -108,7 +106,6 @@ fn tcp_proxy(
     walk: &mut Walk<'_>,
     proxy: &TcpProxy,
     cluster_from_sni: Option<String>,
-    local: SocketAddr,
     path: &str,
 ) -> Result<Outcome, Stop> {
     let name = match (cluster_from_sni, &proxy.cluster_specifier) {
@@ -127,7 +124,7 @@ fn tcp_proxy(
         }
         (None, None) => return Err(rejected(format!("{path}.cluster_specifier"), "is required")),
     };
-    let found = cluster::find(walk, &name, None, local)?;
+    let found = cluster::find(walk, &name, None)?;
     if proxy.metadata_match.is_some() && found.subsets {
         return Err(unsupported(format!("{path}.metadata_match with cluster[{name}].lb_subset_config")));
     }

@@ -293,4 +293,7 @@ fn original_dst_cluster_goes_to_the_restored_destination() {
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32));
     let decision = decide(&config, &Call::outbound("93.184.216.34:443"));
     assert_eq!(decision.forward().unwrap().endpoints[0].address, "93.184.216.34:443");
+    // Who connects to the listener itself was going nowhere else.
+    let decision = decide(&config, &Call::direct("10.0.0.1:15001"));
+    assert_eq!(decision.forward().unwrap().endpoints, []);
 }
