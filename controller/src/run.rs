@@ -2,7 +2,7 @@
 
 use crate::args::{Args, Command, Up};
 use crate::envoy::find::{self, Search};
-use crate::up::check::{CheckOptions, Unfit, check};
+use crate::up::check::{Unfit, check};
 use crate::up::mesh::{Mesh, Options};
 use crate::up::process::{self, Launcher};
 use crate::up::view::View;
@@ -86,7 +86,7 @@ async fn check_folder(
     run_dir: PathBuf,
     stop: impl Future<Output = ()>,
 ) -> Result<ExitCode> {
-    let options = CheckOptions {
+    let options = Options {
         folder: args.dir,
         mesh_config: args.mesh_config,
         ingress: args.ingress,

@@ -4,15 +4,12 @@
 use super::laptop::PodKey;
 use super::load::{Load, Phase, Tally};
 use super::mesh::{Mesh, Options};
-use super::process::Launcher;
 use super::status::Status;
 use super::view::View;
-use crate::envoy::find::Envoy;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -65,35 +62,19 @@ pub struct Convergence {
     pub samples: usize,
 }
 
-pub struct CheckOptions {
-    pub folder: PathBuf,
-    pub mesh_config: Option<PathBuf>,
-    pub ingress: Option<Ipv4Addr>,
-    pub envoy: Envoy,
-    pub launcher: Launcher,
-    pub run_dir: PathBuf,
-}
-
 /// What is wrong with the folder, as opposed to what is wrong with the mesh.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unfit(String);
 
 /// Runs the check; `progress` is told each step.
-pub async fn check(options: CheckOptions, stop: impl Future<Output = ()>, progress: impl Fn(&str)) -> Result<Verdict> {
+pub async fn check(options: Options, stop: impl Future<Output = ()>, progress: impl Fn(&str)) -> Result<Verdict> {
     let copy = tempfile::Builder::new().prefix("navarch-check-").tempdir()?;
     copy_folder(&options.folder, copy.path())?;
     let rule = Rule::find(copy.path())?;
     rule.write(PHASES[0].0)?;
     let version = options.envoy.version.to_string();
-    let mesh_options = Options {
-        mesh_config: options.mesh_config,
-        folder: copy.path().to_owned(),
-        ingress: options.ingress,
-        envoy: options.envoy,
-        launcher: options.launcher,
-        run_dir: options.run_dir,
-    };
+    let mesh_options = Options { folder: copy.path().to_owned(), ..options };
     let (mesh, status) = Mesh::prepare(mesh_options, View::Silent).await?;
     let (end, ended) = oneshot::channel::<()>();
     let running = tokio::spawn(mesh.run(async { drop(ended.await) }));
