@@ -2,6 +2,7 @@
 
 use crate::catalog::{Mesh, Objects, Rules};
 use crate::key::{InboundKey, RuleKey};
+use crate::made::entry;
 use crate::scope::{self, Viewer};
 use crds::ObjectKey;
 use crds::mesh_config::{InboundTrafficPolicyMode, InterceptionMode, MeshConfig};
@@ -15,7 +16,7 @@ use tables::{Reads, Shared, Table};
 use translate::cluster::{self, InboundClusterInput, InboundEndpoint};
 use translate::listener::{InboundInput, InboundPort};
 use translate::name::InboundCluster;
-use xds::{Layer, Resource};
+use xds::Layer;
 
 #[derive(Clone, Debug, PartialEq, Default)]
 pub(crate) struct Inbound {
@@ -75,31 +76,19 @@ pub(crate) fn inbound(
             pool: plan.pool.as_ref().or(own_pool.as_ref()),
             mesh,
         });
-        made.add_cluster(&cluster.resource);
+        made.clusters.extend([entry(&cluster.resource)]);
         made.problems.extend(cluster.problems);
         if let Some(bind) = &plan.bind {
-            made.add_listener(&translate::listener::inbound(bind, &port(plan), mesh));
+            made.listeners.extend([entry(&translate::listener::inbound(bind, &port(plan), mesh))]);
         }
     }
     if key.interception != InterceptionMode::None {
-        made.add_cluster(&cluster::inbound_passthrough(mesh));
+        made.clusters.extend([entry(&cluster::inbound_passthrough(mesh))]);
         let ports = captured.into_iter().map(port).collect();
         let input = InboundInput { ports, mesh, interception: key.interception };
-        made.add_listener(&translate::listener::virtual_inbound(&input));
+        made.listeners.extend([entry(&translate::listener::virtual_inbound(&input))]);
     }
     Some(made)
-}
-
-impl Inbound {
-    fn add_cluster(&mut self, cluster: &xds::envoy::Cluster) {
-        self.clusters
-            .insert(cluster.name.as_str().into(), Some(Arc::new(Resource::whole(cluster.name.clone(), cluster))));
-    }
-
-    fn add_listener(&mut self, listener: &xds::envoy::Listener) {
-        let resource = Resource::whole(listener.name.clone(), listener);
-        self.listeners.insert(listener.name.as_str().into(), Some(Arc::new(resource)));
-    }
 }
 
 /// The connection pool of the workload's own service: circuit breakers must be as wide here as at its clients.

@@ -33,6 +33,12 @@ impl Named for Listener {
     }
 }
 
+/// A message as an entry of a layer.
+pub(crate) fn entry(message: &impl Named) -> (Arc<str>, Option<Arc<Resource>>) {
+    let resource = Resource::whole(message.name(), message);
+    (resource.name.clone(), Some(Arc::new(resource)))
+}
+
 impl Made {
     /// As [`Made::checked`], of what may turn out to need no resource at all.
     pub(crate) fn optional<M: Named>(made: Translated<Option<M>>, owner: &ObjectKey) -> Self {

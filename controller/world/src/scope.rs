@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tables::{Reads, Shared, Table};
 use translate::cluster::{self, Discovery};
 use translate::endpoint;
+use translate::name;
 use xds::ConnectionId;
 
 /// What a proxy's configuration depends on.
@@ -254,7 +255,7 @@ fn egress(sidecar: Option<&Sidecar>, interception: InterceptionMode, key: &Scope
         let bound = interception == InterceptionMode::None || it.capture_mode == CaptureMode::None;
         let port = it.port.as_ref().and_then(|it| u16::try_from(it.number).ok());
         Egress {
-            port: port.filter(|_| it.port.is_some()),
+            port,
             protocol: it.port.as_ref().and_then(|it| Protocol::parse(&it.protocol)),
             bind: match it.bind.is_empty() {
                 false => Some(it.bind.as_str().into()),
@@ -397,7 +398,7 @@ pub(crate) fn member(
                 (false, true) if by_name => Feed::ClusterByVantage,
                 (false, _) => Feed::Cluster,
             };
-            let name = format!("outbound|{}|{}|{}", port.number, subset.unwrap_or_default(), key.host);
+            let name = name::OutboundCluster { port: port.number, subset, host: &key.host }.to_string();
             let key = ClusterKey {
                 service: key.clone(),
                 port: port.number,

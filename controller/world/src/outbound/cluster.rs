@@ -3,7 +3,7 @@
 use super::see::{EndpointTable, RuleTable, merged_rule};
 use crate::catalog::Mesh;
 use crate::key::{ClusterKey, VantageKey};
-use crate::made::Made;
+use crate::made::{Made, entry};
 use crate::scope::{Feed, Member};
 use crds::mesh_config::MeshConfig;
 use model::{Endpoints, Resolution, Service, ServiceKey};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tables::{Reads, Table};
 use translate::cluster::{self, ClusterInput};
 use translate::endpoint::{self, AssignmentInput, Vantage};
-use xds::Resource;
+use xds::{Layer, Resource};
 type Services = Table<ServiceKey, Service>;
 pub(crate) fn cluster(
     reads: &mut Reads,
@@ -102,6 +102,6 @@ pub(crate) fn fed(member: &Member, feed: Feed) -> impl Iterator<Item = &ClusterK
 }
 
 /// What every captured proxy has: the clusters and listeners that stand for "anything else".
-pub(crate) fn shared_clusters(mesh: &MeshConfig) -> Vec<Resource> {
-    [cluster::black_hole(), cluster::passthrough(mesh)].map(|it| Resource::whole(it.name.clone(), &it)).into()
+pub(crate) fn shared_clusters(mesh: &MeshConfig) -> Layer {
+    [cluster::black_hole(), cluster::passthrough(mesh)].iter().map(entry).collect()
 }

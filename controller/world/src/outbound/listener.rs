@@ -4,7 +4,7 @@ use super::placement::{PortClass, SlotClass, SlotGroups};
 use super::see::{OwnKey, SeeTables, client, destinations, merged_rule, see};
 use crate::catalog::Mesh;
 use crate::key::{Reach, ScopeKey, SetKey, SlotKey};
-use crate::made::Made;
+use crate::made::{Made, entry};
 use crate::scope::{Member, Scope};
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
@@ -14,7 +14,8 @@ use std::sync::Arc;
 use tables::{Reads, Shared, Table};
 use translate::listener::{Bind, outbound as listener};
 use translate::name::SidecarRoute;
-use xds::{Layer, Resource};
+use xds::Layer;
+
 /// The listeners of a scope that stand for no service: what catches everything else, and HTTP proxies.
 pub(crate) fn scope_listeners(
     reads: &mut Reads,
@@ -40,11 +41,7 @@ pub(crate) fn scope_listeners(
             listeners.push(translate::listener::http_proxy(bind, port, &SidecarRoute::Port(port), mesh));
         }
     }
-    let named = |it: &xds::envoy::Listener| {
-        let resource = Resource::whole(it.name.clone(), it);
-        (resource.name.clone(), Some(Arc::new(resource)))
-    };
-    Some(listeners.iter().map(named).collect())
+    Some(listeners.iter().map(entry).collect())
 }
 
 pub(crate) type ListenerTables<'t> = (

@@ -13,6 +13,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tables::{Reads, Table};
 use translate::listener::outbound as listener;
+use translate::name;
+
 /// How the outbound side of a set is laid out for one service.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub(crate) struct Placement {
@@ -130,8 +132,8 @@ pub(crate) fn own_placement(
 }
 
 /// A virtual host's name.
-fn host_name(host: &Hostname, port: u16) -> Arc<str> {
-    format!("{host}:{port}").into()
+pub(super) fn host_name(host: &Hostname, port: u16) -> Arc<str> {
+    name::VirtualHost { host: host.as_str(), port }.to_string().into()
 }
 
 impl Egress {
@@ -149,7 +151,7 @@ fn proxy_tables_importing(key: &ScopeKey, scope: &Scope, imports: impl Fn(&Egres
     let default = matches!(key.reach, Reach::Full { http_proxy_port: Some(_), .. });
     let own = scope.egress.iter().filter(|it| it.is_http_proxy() && imports(it));
     let own = own.filter_map(|it| it.port).map(|port| port.to_string().into());
-    default.then(|| HTTP_PROXY.into()).into_iter().chain(own).collect()
+    default.then(|| name::HTTP_PROXY_ROUTE.into()).into_iter().chain(own).collect()
 }
 
 /// Where VirtualService hosts without a service are found: port 80, as in Istio, and HTTP proxies.
@@ -163,9 +165,6 @@ pub(crate) fn loose_key(set: SetKey, rds: &str, host: &Hostname, rules: &ObjectK
         subject: Subject::Host { host: host.clone(), rules: rules.clone() },
     }
 }
-
-/// The route table of `proxyHttpPort`.
-pub(crate) const HTTP_PROXY: &str = "http_proxy";
 
 /// Addresses of a headless service's endpoints: each gets a listener where traffic is captured.
 pub(crate) fn headless_ips(reads: &mut Reads, endpoints: &EndpointTable, service: &Service) -> Vec<IpAddr> {

@@ -5,6 +5,7 @@ use crds::networking::Gateway;
 use crds::{Kind, ObjectKey, Problem, Reason};
 use model::{Hostname, RouteRules, ServiceKey};
 use tables::{Reads, Table};
+
 pub(crate) type LooseTables<'t> =
     (&'t Groups<Hostname, ObjectKey>, &'t Table<ObjectKey, RouteRules>, &'t Groups<Hostname, ServiceKey>);
 

@@ -1,6 +1,6 @@
 //! Virtual hosts and route tables.
 
-use super::placement::{HTTP_PROXY, proxy_tables};
+use super::placement::{host_name, proxy_tables};
 use super::see::{SeeTables, client, destinations, see};
 use crate::catalog::{Groups, Mesh};
 use crate::key::{Reach, ScopeKey, SetKey, Subject, TableKey, VirtualHostKey};
@@ -13,8 +13,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tables::{Reads, Table};
+use translate::name;
 use translate::route::{self, DomainForm, VirtualHostInput};
 use xds::{Piece, Pieces, Resource, TypeUrl};
+
 pub(crate) type VirtualHostTables<'t> = (
     SeeTables<'t>,
     &'t Table<ObjectKey, RouteRules>,
@@ -52,7 +54,7 @@ pub(crate) fn virtual_host(
             let domains = owned_domains(reads, owners, &member.service, *port, wanted, &mut problems);
             let port_view = member.service.port(*port)?;
             (
-                format!("{}:{port}", service.host),
+                host_name(&service.host, *port),
                 domains,
                 Some((&*member.service, port_view)),
                 member.routes.clone(),
@@ -61,7 +63,7 @@ pub(crate) fn virtual_host(
         }
         Subject::Host { host, rules } => {
             let port = key.table.rds.parse().unwrap_or(80);
-            (format!("{host}:{port}"), vec![host.to_string()], None, Some(rules.clone()), port)
+            (host_name(host, port), vec![host.to_string()], None, Some(rules.clone()), port)
         }
     };
     let rules = rules.and_then(|it| reads.get(all_rules, &it)).cloned();
@@ -69,7 +71,7 @@ pub(crate) fn virtual_host(
     hosts.extend(service.map(|(service, _)| service.key.host.clone()));
     let destinations = destinations(reads, see_tables, set, hosts);
     let made = route::virtual_host(&VirtualHostInput {
-        name: name.clone(),
+        name: name.to_string(),
         domains,
         service,
         rules: rules.as_deref(),
@@ -86,16 +88,21 @@ pub(crate) fn virtual_host(
     // A host that nothing but a VirtualService without a route for it knows is left to the catch-all.
     let host = host.filter(|it| service.is_some() || !it.routes.is_empty());
     let piece = host.map(|host| Piece::field(VIRTUAL_HOSTS, &host));
-    Some(EncodedHost { name: name.into(), piece, problems })
+    Some(EncodedHost { name, piece, problems })
 }
 
 /// How the domains of a route table are written.
 fn form(rds: &str, port: u16) -> DomainForm {
     match rds.parse::<u16>() {
         Ok(number) if number == port => DomainForm::Plain,
-        Err(_) if rds != HTTP_PROXY => DomainForm::Any,
+        _ if is_sniffed(rds) => DomainForm::Any,
         _ => DomainForm::WithPort,
     }
+}
+
+/// The table of one sniffed service: neither a port's nor an HTTP proxy's.
+fn is_sniffed(rds: &str) -> bool {
+    rds.parse::<u16>().is_err() && rds != name::HTTP_PROXY_ROUTE
 }
 
 /// Envoy refuses a whole table for one repeated domain. A short form or an address that is another service's own
@@ -172,7 +179,7 @@ pub(crate) fn route_table(
         }
     }
     // The table of one sniffed service takes every host already.
-    if proxy || form(&key.rds, 0) != DomainForm::Any {
+    if proxy || !is_sniffed(&key.rds) {
         let catch_all = route::catch_all(&policy);
         pieces.insert(catch_all.name.as_str().into(), Piece::field(VIRTUAL_HOSTS, &catch_all));
     }

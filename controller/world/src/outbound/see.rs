@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tables::{Reads, Table};
 use translate::route::Client;
+
 pub(crate) type RuleTable = Table<crate::key::RuleKey, Rules>;
 pub(crate) type EndpointTable = Table<ServiceKey, Endpoints>;
 

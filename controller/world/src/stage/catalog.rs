@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tables::{Commit, Dump, Table, keys_from};
 
 use super::inputs::Inputs;
+
 /// What exists, whoever looks at it.
 pub(crate) struct Catalog {
     entries_by_service: Groups<ServiceKey, ObjectKey>,

@@ -89,9 +89,7 @@ impl Outbound {
     fn commit_vantages(&mut self, c: &mut Commit, i: &Inputs, s: &Scopes) {
         let mesh = keys_from(&i.mesh, |_, _| [()]);
         c.derive(&mut self.shared_clusters, &[&mesh], &i.mesh, |reads, mesh, _| {
-            let mesh = reads.get(mesh, &())?;
-            let named = |it: Resource| (it.name.clone(), Some(Arc::new(it)));
-            Some(outbound::shared_clusters(mesh).into_iter().map(named).collect())
+            Some(outbound::shared_clusters(reads.get(mesh, &())?))
         });
         let of = |set: &SetKey, it: &Member| {
             let differing = it.clusters.iter().filter(|it| matches!(it.feed, Feed::Vantage | Feed::ClusterByVantage));

@@ -11,6 +11,7 @@ use xds::ConnectionId;
 
 use super::catalog::Catalog;
 use super::inputs::Inputs;
+
 /// Who sees what.
 pub(crate) struct Scopes {
     pub(crate) classes: Table<ConnectionId, Class>,

@@ -12,6 +12,7 @@ use xds::{ConnectionId, Layer};
 use super::catalog::Catalog;
 use super::inputs::Inputs;
 use super::scopes::Scopes;
+
 /// The sets that a proxy's resources come from, top first.
 pub(crate) fn sets(class: &Class) -> impl Iterator<Item = SetKey> + use<> {
     let layered = class.scope.reach == Reach::Layered;
