@@ -1,0 +1,1 @@
+//! What runs beside Envoy in a pod: its bootstrap, its certificates, its way to the control plane, traffic capture.

@@ -1,0 +1,1 @@
+//! How navarch gets into a cluster: charts, manifests, images, installation.

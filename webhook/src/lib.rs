@@ -1,0 +1,1 @@
+//! Admission: sidecars injected into pods, wrong configuration refused.
