@@ -1,0 +1,1 @@
+//! Injection offline: workloads in YAML files, as the webhook would change their pods.
