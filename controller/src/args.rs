@@ -20,6 +20,9 @@ pub enum Command {
     Up(Up),
     /// Print what an Envoy would get, without running anything
     Translate(Translate),
+    /// One of the services of the examples, as a program
+    #[command(hide = true)]
+    Service(Service),
     /// Become another program that ends with its parent
     #[command(name = crate::up::process::EXEC, hide = true)]
     Exec(Exec),
@@ -80,6 +83,18 @@ pub struct Translate {
 pub enum Output {
     Yaml,
     Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Service {
+    /// Whose part to play: a Bookinfo image's name; an echo for all others
+    #[arg(long, default_value = "echo")]
+    pub image: String,
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9080")]
+    pub http: Vec<std::net::SocketAddr>,
+    /// An echo of bytes
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub tcp: Vec<std::net::SocketAddr>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,9 +5,12 @@
 
 pub mod args;
 pub mod client;
+// pub mod discovery;
 pub mod envoy;
 pub mod guard;
+mod node;
 pub mod run;
+pub mod service;
 pub mod tables;
 pub mod translate;
 pub mod up;

@@ -28,6 +28,7 @@ pub fn run(args: Args) -> ExitCode {
             let why = process::exec(&it.program, &it.arguments);
             Err((anyhow::Error::new(why).context(format!("cannot start {}", it.program.display())), FAILED))
         }
+        Command::Service(args) => service(&args).map_err(|why| (why, FAILED)),
         Command::Up(args) => up(args).map_err(|why| {
             let is_input = why.is::<LoadError>() || why.is::<MissingMeshConfig>() || why.is::<Unfit>();
             (why, if is_input { USAGE } else { FAILED })
@@ -37,6 +38,12 @@ pub fn run(args: Args) -> ExitCode {
         eprintln!("navarch: {why:#}");
         code.into()
     })
+}
+
+fn service(args: &crate::args::Service) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async { crate::service::run(args, stop()?).await })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn up(args: Up) -> Result<ExitCode> {

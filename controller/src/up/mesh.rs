@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::envoy::admin::{self, Requests};
 use crate::envoy::find::Envoy;
 use crate::guard::Guarded;
+use crate::node::proxy_of;
 use anyhow::Result;
 use crds::Problem;
 use source::files::{Folder, Located, Outcome};
@@ -394,16 +395,6 @@ impl Core {
         self.status.ready = ready || (self.status.ready && self.status.workloads.values().all(runs));
         self.watchers.send_replace(self.status.clone());
     }
-}
-
-pub(crate) fn proxy_of(node: &xds::envoy::core::Node) -> Result<model::Proxy, String> {
-    let node = xds::Node::parse(node).map_err(|why| why.to_string())?;
-    let locality = node.locality.map_or_else(model::Locality::default, |it| model::Locality {
-        region: it.region,
-        zone: it.zone,
-        subzone: it.sub_zone,
-    });
-    model::Proxy::parse(&node.id, &node.metadata, locality)
 }
 
 /// The types of which a proxy will be sent something. Endpoints and routes are asked for by name, and those that go

@@ -7,7 +7,6 @@ mod load;
 pub mod locate;
 pub mod mesh;
 pub mod process;
-pub mod service;
 pub mod status;
 pub mod supervisor;
 pub mod view;

@@ -3,10 +3,10 @@
 
 use super::laptop::{LowPorts, PodKey, Workload};
 use super::process::{Launcher, Process};
-use super::service::{Identity, Service, Speaks};
 use crate::client::Client;
 use crate::envoy::bootstrap::{Bootstrap, Role, bootstrap};
 use crate::envoy::{admin, find::Envoy};
+use crate::service::{Identity, Service, Speaks};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -241,7 +241,7 @@ impl Program {
                 labels: workload.labels.clone(),
                 image: workload.image.clone(),
                 environment: workload.environment.clone(),
-                proxy: workload.http_proxy(),
+                proxy: Some(workload.http_proxy()),
             };
             return Ok(Self::BuiltIn { _service: Service::start(identity, &workload.listens()).await? });
         };

@@ -15,7 +15,7 @@ pub use address::{Addresses, Network, Seats};
 pub use port::LowPorts;
 
 use crate::envoy::bootstrap::Role;
-use crate::up::service::Speaks;
+use crate::service::Speaks;
 use crds::kube::{Deployment, Pod, PodIp, PodSpec, PodStatus, Service, ServiceType};
 use crds::{Kind, Meta, Object, ObjectKey, Problem, Reason, Spec};
 use std::collections::{BTreeMap, BTreeSet};

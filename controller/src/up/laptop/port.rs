@@ -1,7 +1,7 @@
 //! Ports: which ones a workload's program serves, and how ports that need privileges are avoided.
 
 use super::{Objects, Plan};
-use crate::up::service::Speaks;
+use crate::service::Speaks;
 use crds::Spec;
 use crds::kube::{Container, IntOrString, Service, ServicePort, TransportProtocol};
 use model::Protocol;

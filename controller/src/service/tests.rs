@@ -16,7 +16,7 @@ fn identity(pod: &str, image: &str, proxy: SocketAddr) -> Identity {
         labels: BTreeMap::from([("version".into(), "v1".into())]),
         image: image.into(),
         environment: BTreeMap::new(),
-        proxy,
+        proxy: Some(proxy),
     }
 }
 

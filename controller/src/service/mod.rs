@@ -1,5 +1,6 @@
 //! The services that play a workload's part when it has no command of its own: Bookinfo's roles by image name, an
-//! echo for all others. They run inside navarch and listen on the workload's application address.
+//! echo for all others. They run inside navarch and listen on the workload's application address, or in a container of
+//! their own ([`run`]).
 
 mod bookinfo;
 mod echo;
@@ -31,8 +32,8 @@ pub struct Identity {
     pub image: String,
     /// Of the first container: Bookinfo's programs read their peers' host names from it.
     pub environment: BTreeMap<String, String>,
-    /// The sidecar's HTTP proxy.
-    pub proxy: SocketAddr,
+    /// The sidecar's HTTP proxy; `None` where connections are captured.
+    pub proxy: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,8 +78,8 @@ impl Service {
     /// Binds all addresses before it returns, so that a taken port is the caller's error.
     pub async fn start(identity: Identity, listen: &[(SocketAddr, Speaks)]) -> Result<Self> {
         let mut tasks = JoinSet::new();
-        let part =
-            Arc::new(Part { role: Role::of_image(&identity.image), peers: Client::through(identity.proxy), identity });
+        let peers = identity.proxy.map_or_else(Client::direct, Client::through);
+        let part = Arc::new(Part { role: Role::of_image(&identity.image), peers, identity });
         for (address, speaks) in listen {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             match speaks {
@@ -88,6 +89,25 @@ impl Service {
         }
         Ok(Self { _tasks: tasks })
     }
+}
+
+/// `navarch service`: one service as a program, which is what containers of the examples run. Ends when asked to.
+pub async fn run(args: &crate::args::Service, stop: impl Future<Output = ()>) -> Result<()> {
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let named = |name: &str| environment.get(name).cloned().unwrap_or_default();
+    let identity = Identity {
+        pod: named("HOSTNAME"),
+        namespace: named("POD_NAMESPACE"),
+        labels: BTreeMap::new(),
+        image: args.image.clone(),
+        environment: environment.clone(),
+        proxy: None,
+    };
+    let http = args.http.iter().map(|it| (*it, Speaks::Http));
+    let listen: Vec<_> = http.chain(args.tcp.iter().map(|it| (*it, Speaks::Tcp))).collect();
+    let _service = Service::start(identity, &listen).await?;
+    stop.await;
+    Ok(())
 }
 
 impl Role {

@@ -1,0 +1,117 @@
+//! What `/metrics` shows of discovery, under istiod's names, so that its dashboards and alerts go on working
+//! (`istio.md` Annex G). Nothing a user can name is a label (S23).
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::time::Instant;
+use xds::TypeUrl;
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    started: Instant,
+    proxies: AtomicU64,
+    config_events: AtomicU64,
+    commits: AtomicU64,
+    commit_micros: AtomicU64,
+    accepted: [AtomicU64; KINDS],
+    refused: [AtomicU64; KINDS],
+    authentication_failures: AtomicU64,
+}
+
+const KINDS: usize = TypeUrl::ALL.len();
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            proxies: AtomicU64::new(0),
+            config_events: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            commit_micros: AtomicU64::new(0),
+            accepted: Default::default(),
+            refused: Default::default(),
+            authentication_failures: AtomicU64::new(0),
+        }
+    }
+}
+
+fn of(counters: &[AtomicU64; KINDS], kind: TypeUrl) -> Option<&AtomicU64> {
+    TypeUrl::ALL.iter().position(|it| *it == kind).and_then(|at| counters.get(at))
+}
+
+impl Metrics {
+    pub(crate) fn proxies(&self, connected: usize) {
+        self.proxies.store(connected as u64, Relaxed);
+    }
+
+    pub(crate) fn config_events(&self, changes: usize) {
+        self.config_events.fetch_add(changes as u64, Relaxed);
+    }
+
+    pub(crate) fn commit(&self, took: Duration) {
+        self.commits.fetch_add(1, Relaxed);
+        self.commit_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(crate) fn acked(&self, kind: TypeUrl) {
+        of(&self.accepted, kind).map(|it| it.fetch_add(1, Relaxed));
+    }
+
+    pub(crate) fn refused(&self, kind: TypeUrl) {
+        of(&self.refused, kind).map(|it| it.fetch_add(1, Relaxed));
+    }
+
+    pub(crate) fn authentication_failed(&self) {
+        self.authentication_failures.fetch_add(1, Relaxed);
+    }
+
+    /// Prometheus' text format.
+    pub(crate) fn render(&self, out: &mut String) {
+        let version = env!("CARGO_PKG_VERSION");
+        let mut gauge = |name: &str, labels: &str, help: &str, kind: &str, value: f64| {
+            _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
+        };
+        let load = |it: &AtomicU64| it.load(Relaxed) as f64;
+        let build = format!("{{component=\"pilot\",tag=\"{version}\"}}");
+        gauge("istio_build", &build, "The build that runs.", "gauge", 1.0);
+        gauge("pilot_info", &format!("{{version=\"{version}\"}}"), "The build that runs.", "gauge", 1.0);
+        gauge("istiod_uptime_seconds", "", "Seconds since the start.", "gauge", self.started.elapsed().as_secs_f64());
+        gauge("pilot_xds", &format!("{{version=\"{version}\"}}"), "Connected proxies.", "gauge", load(&self.proxies));
+        gauge("pilot_inbound_updates", "{type=\"config\"}", "Changed objects.", "counter", load(&self.config_events));
+        gauge("navarch_commits_total", "", "Batches of changes applied.", "counter", load(&self.commits));
+        let seconds = load(&self.commit_micros) / 1e6;
+        gauge("navarch_commit_seconds_total", "", "Time spent in applying them.", "counter", seconds);
+        let failures = load(&self.authentication_failures);
+        gauge("navarch_xds_authentication_failures_total", "", "Streams refused at the door.", "counter", failures);
+        by_kind(out, "pilot_xds_pushes", "Responses that proxies have answered.", |at| {
+            load(&self.accepted[at]) + load(&self.refused[at])
+        });
+        by_kind(out, "pilot_total_xds_rejects", "Responses that proxies have refused.", |at| load(&self.refused[at]));
+    }
+}
+
+fn by_kind(out: &mut String, name: &str, help: &str, value: impl Fn(usize) -> f64) {
+    _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
+    for (at, kind) in TypeUrl::ALL.iter().enumerate() {
+        _ = writeln!(out, "{name}{{type=\"{}\"}} {}", kind.short(), value(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_istiod_s_names_and_counts() {
+        let metrics = Metrics::default();
+        metrics.proxies(3);
+        metrics.acked(TypeUrl::Cluster);
+        metrics.refused(TypeUrl::Cluster);
+        let mut text = String::new();
+        metrics.render(&mut text);
+        assert!(text.contains("pilot_xds{version=\"0.1.0\"} 3\n"), "{text}");
+        assert!(text.contains("pilot_xds_pushes{type=\"cds\"} 2\n"), "{text}");
+        assert!(text.contains("pilot_total_xds_rejects{type=\"cds\"} 1\n"), "{text}");
+    }
+}
