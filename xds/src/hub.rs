@@ -9,6 +9,7 @@ use std::{
     },
 };
 use tokio::sync::watch;
+use tonic::Code;
 
 /// The state that the world publishes and streams read. The lock is held for look-ups only.
 ///
@@ -33,6 +34,8 @@ pub struct Hub {
 struct State {
     sets: HashMap<SetName, Layer>,
     views: HashMap<ConnectionId, Arc<View>>,
+    /// Every open stream, and why it has to end. What is said of a stream that is gone is not kept.
+    open: HashMap<ConnectionId, Option<(Code, String)>>,
 }
 
 impl Default for Hub {
@@ -73,6 +76,33 @@ impl Hub {
             Layers::new(sets.iter().map(|set| state.sets.get(set).cloned().unwrap_or_default()).collect())
         };
         Some(Snapshot::new(view.layers.iter().map(|(kind, sets)| (*kind, layers(sets))).collect()))
+    }
+
+    /// Ends the stream of a connection with this status, such as when it is not who it claims to be.
+    ///
+    /// ```
+    /// let hub = xds::Hub::default();
+    /// hub.refuse(xds::ConnectionId(1), (tonic::Code::PermissionDenied, "somebody else's name".into()));
+    /// ```
+    pub fn refuse(&self, connection: ConnectionId, status: (Code, String)) {
+        {
+            let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let Some(refusal) = state.open.get_mut(&connection) else { return };
+            refusal.get_or_insert(status);
+        }
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
+    pub(crate) fn opened(&self, connection: ConnectionId) {
+        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner).open.insert(connection, None);
+    }
+
+    pub(crate) fn closed(&self, connection: ConnectionId) {
+        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner).open.remove(&connection);
+    }
+
+    pub(crate) fn refusal(&self, connection: ConnectionId) -> Option<(Code, String)> {
+        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner).open.get(&connection).cloned().flatten()
     }
 
     /// Rings after every publication.

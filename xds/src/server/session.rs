@@ -51,6 +51,7 @@ impl Session {
         shared.streams.fetch_add(1, Ordering::Relaxed);
         let read_at = shared.starts.lock().unwrap_or_else(PoisonError::into_inner).take();
         let age = shared.limits.stream_age_max;
+        shared.hub.opened(connection);
         let jitter = age / 10 * (Version::of(&connection.0.to_le_bytes()).0 % 100) as u32 / 100;
         Self {
             requests: Requests::new(body, shared.limits.request_bytes_max),
@@ -97,7 +98,7 @@ impl Session {
             match self.step().await {
                 Step::Request(None) => return Ok(None),
                 Step::Request(Some(request)) => self.hear(request?).await?,
-                Step::Published => self.look(),
+                Step::Published => self.look()?,
                 Step::WaitedEnough => {
                     self.patience_ends = None;
                     self.stream.stop_waiting();
@@ -136,10 +137,14 @@ impl Session {
         }
     }
 
-    fn look(&mut self) {
+    fn look(&mut self) -> Result<(), Status> {
+        if let Some((code, reason)) = self.shared.hub.refusal(self.connection) {
+            return Err(Status::new(code, reason));
+        }
         if let Some(snapshot) = self.shared.hub.snapshot(self.connection) {
             self.stream.snapshot(snapshot);
         }
+        Ok(())
     }
 
     async fn hear(&mut self, request: Bytes) -> Result<(), Status> {
@@ -160,7 +165,7 @@ impl Session {
             let node = Box::new(node.unwrap_or_default());
             tell(&self.shared.events, Event::Connected { connection: self.connection, node, peer }).await?;
             // It may have a view by now; the bell has been rung for it then, or rings later.
-            self.look();
+            self.look()?;
         }
         match observed {
             Some(observed) => tell(&self.shared.events, event(self.connection, observed)).await,
@@ -172,6 +177,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.streams.fetch_sub(1, Ordering::Relaxed);
+        self.shared.hub.closed(self.connection);
         // The owner has not heard of it, so it need not hear that it is gone.
         if self.peer.is_some() {
             return;

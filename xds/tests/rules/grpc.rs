@@ -346,3 +346,32 @@ async fn x90_every_nack_is_told_with_node_type_version_and_reason() {
         server.stop().await;
     }
 }
+
+#[tokio::test]
+async fn x91_a_refused_connection_ends_with_the_reason_alone() {
+    for protocol in BOTH {
+        let mut server = Server::start(Limits::default()).await;
+        server.publish(&World::of(&[(CDS, "a", "1")]));
+        let mut other = server.client(protocol).await;
+        other.subscribe_all(CDS).await.unwrap();
+        server.welcome().await;
+        assert_eq!(names(&mut other).await, ["a"]);
+
+        let mut client = server.client(protocol).await;
+        client.subscribe_all(CDS).await.unwrap();
+        let Event::Connected { connection, .. } = server.event().await else { panic!("a proxy connects") };
+        server.hub.refuse(connection, (Code::PermissionDenied, "not your name".into()));
+        // What is said later does not change it, nor does a view that comes too late.
+        server.hub.refuse(connection, (Code::Internal, "again".into()));
+        let view = View { layers: [(CDS, vec![SetName::from(CDS.short())])].into() };
+        server.hub.publish(Update { nodes: vec![(connection, Some(view.into()))], ..Update::default() });
+        let status = soon(client.next()).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "not your name"));
+        let Event::Disconnected { connection: gone } = server.event().await else { panic!("it is gone") };
+        assert_eq!(gone, connection);
+
+        server.publish(&World::of(&[(CDS, "a", "2")]));
+        assert_eq!(names(&mut other).await, ["a"]);
+        server.stop().await;
+    }
+}
