@@ -97,6 +97,13 @@ impl Options {
     }
 }
 
+/// A client that leaves repeating to those who ask: kube's own repeats what the API server refuses for minutes, and
+/// says nothing of it.
+pub fn client(mut config: ::kube::Config) -> Result<::kube::Client, ::kube::Error> {
+    config.default_retry = false;
+    config.try_into()
+}
+
 /// Why [`watch`] ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

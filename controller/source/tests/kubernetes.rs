@@ -70,7 +70,9 @@ impl Reader {
 
     async fn until(&mut self, condition: impl Fn(&Self) -> bool) {
         while !condition(self) {
-            let event = timeout(LIMIT, self.events.recv()).await.unwrap_or_else(|_| panic!("{:#?}", self.changed));
+            let event = timeout(LIMIT, self.events.recv())
+                .await
+                .unwrap_or_else(|_| panic!("{:?} {:#?}", self.changed, self.health.borrow()));
             self.take(event.expect("the source never ends"));
         }
     }
@@ -418,7 +420,7 @@ async fn a_busy_reader_finds_one_change_for_each_object() {
 }
 
 /// What the source is asked to keep small, as a cluster has it.
-pub fn pod() -> Value {
+fn pod() -> Value {
     let long = "x".repeat(4096);
     json!({"metadata": {"name": "reviews-v1-5b5d6494f4-6l4xk", "namespace": "default",
             "labels": {"app": "reviews", "version": "v1", "pod-template-hash": "5b5d6494f4"},

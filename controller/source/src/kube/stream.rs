@@ -4,7 +4,7 @@
 use super::Timing;
 use super::object::Raw;
 use super::resource::{Scope, Watched};
-use super::transport::{Pulse, lively};
+use super::transport::{Pulse, Silence, lively};
 use futures::StreamExt;
 use futures::stream::{BoxStream, unfold};
 use kube::core::Status;
@@ -13,6 +13,10 @@ use kube::{Api, Client};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+/// After so many refused watches everything is listed again: what the server does not like may be where the watch is
+/// to go on from, and a client that repeats requests by itself hides what the server said.
+const REFUSALS_MAX: u32 = 4;
 
 /// What a watch has to tell.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Driver {
     pulse: Pulse,
     watcher: BoxStream<'static, watcher::Result<Event<Raw>>>,
     failures: u32,
+    /// Watches in a row that the server refused to begin, or never answered.
+    refusals: u32,
     last_failure: Instant,
     pause: Option<Duration>,
 }
@@ -46,7 +52,8 @@ pub(super) fn steps(client: &Client, watched: Watched, timing: Timing, pulse: &P
     let watcher = start(&client, &watched, timing);
     let last_failure = Instant::now();
     let pulse = pulse.clone();
-    let driver = Driver { client, watched, timing, pulse, watcher, failures: 0, last_failure, pause: None };
+    let driver =
+        Driver { client, watched, timing, pulse, watcher, failures: 0, refusals: 0, last_failure, pause: None };
     unfold(driver, |mut driver| async {
         let step = driver.next().await;
         Some((step, driver))
@@ -77,12 +84,19 @@ impl Driver {
     fn failed(&mut self, error: Error) -> Trouble {
         // A watch that worked in between says nothing when there is nothing to say.
         if self.pulse.last() > self.last_failure + self.timing.spacing {
-            self.failures = 0;
+            (self.failures, self.refusals) = (0, 0);
         }
         self.last_failure = Instant::now();
         self.pause = Some(pause(self.timing.retry, self.failures, random()));
         self.failures = self.failures.saturating_add(1);
-        if is_lost(&error) {
+        let is_refusal = match &error {
+            Error::WatchStartFailed(kube::Error::Api(status)) => status.code != 401 && status.code != 403,
+            Error::WatchStartFailed(kube::Error::Service(error)) => error.is::<Silence>(),
+            _ => false,
+        };
+        self.refusals = if is_refusal { self.refusals + 1 } else { 0 };
+        if is_lost(&error) || self.refusals == REFUSALS_MAX {
+            self.refusals = 0;
             self.watcher = start(&self.client, &self.watched, self.timing);
         }
         match status(&error) {

@@ -73,7 +73,7 @@ fn turn(next: &Mutex<Instant>, spacing: Duration) -> Instant {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the API server said nothing for {0:?}")]
-struct Silence(Duration);
+pub(super) struct Silence(Duration);
 
 /// A body that fails when it is silent for too long.
 struct Lively {
