@@ -11,3 +11,4 @@ pub mod kube_inject;
 pub mod serve;
 
 mod patch;
+mod yaml;
