@@ -223,6 +223,3 @@ fn flip(objects: &BTreeMap<ObjectKey, Copy>, was: bool, is: bool) -> Vec<Change>
     };
     if was == is { Vec::new() } else { objects.iter().map(change).collect() }
 }
-
-#[cfg(test)]
-mod tests;

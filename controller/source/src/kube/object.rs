@@ -11,7 +11,7 @@ use std::borrow::Cow;
 #[derive(Clone, Debug)]
 pub(super) struct Raw {
     /// Name, namespace and resource version, and no more: what a watcher has to know.
-    pub(super) meta: ObjectMeta,
+    pub(super) meta: Box<ObjectMeta>,
     /// Everything but what [`strip`] takes away.
     pub(super) value: Value,
 }
@@ -32,7 +32,7 @@ impl Raw {
             resource_version: text("resourceVersion"),
             ..ObjectMeta::default()
         };
-        Self { meta, value }
+        Self { meta: Box::new(meta), value }
     }
 
     /// Items of a list do not say what they are.

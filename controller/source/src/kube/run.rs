@@ -266,9 +266,7 @@ impl Source {
             self.kinds.keys().filter(|kind| !kind.is_cluster_scoped() && **kind != Kind::ConfigMap).copied().collect();
         for kind in namespaced {
             if let Some((_, objects)) = self.kinds.get_mut(&kind) {
-                let hidden = objects.keys().filter(|key| !self.discovery.shows(&key.namespace));
-                self.batch.extend(hidden.map(|key| Change { key: key.clone(), now: Now::Gone, problems: vec![] }));
-                objects.forget();
+                self.batch.extend(hide(objects, &self.discovery));
             }
             self.restart(kind, None);
         }
@@ -293,6 +291,15 @@ impl Source {
             is_new
         });
     }
+}
+
+/// The first selectors: what is outside of them disappears, and all else will be handed on again, because nothing was
+/// kept of it.
+fn hide(objects: &mut Objects, discovery: &Discovery) -> Vec<Change> {
+    let hidden = objects.keys().filter(|key| !discovery.shows(&key.namespace));
+    let gone = hidden.map(|key| Change { key: key.clone(), now: Now::Gone, problems: Vec::new() }).collect();
+    objects.forget();
+    gone
 }
 
 impl Running {

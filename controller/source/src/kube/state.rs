@@ -214,6 +214,3 @@ fn fingerprint(value: &impl fmt::Debug) -> u64 {
     let _ = write!(sink, "{value:?}");
     sink.0.finish()
 }
-
-#[cfg(test)]
-mod tests;

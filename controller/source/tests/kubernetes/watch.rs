@@ -1,9 +1,7 @@
 //! The Kubernetes source against an API server that has faults.
 
-mod fake;
-
+use super::fake::{Api, definition, namespace, service, virtual_service};
 use crds::{Kind, Object, ObjectKey, Problem, Spec};
-use fake::{Api, definition, namespace, service, virtual_service};
 use serde_json::{Value, json};
 use source::kube::{Event, Health, Options, Timing, watch};
 use std::collections::BTreeMap;
