@@ -97,7 +97,7 @@ impl Reader {
         }
     }
 
-    async fn healthy(&mut self, condition: impl Fn(&Health) -> bool) {
+    async fn healthy(&self, condition: impl Fn(&Health) -> bool) {
         let mut health = self.health.clone();
         let reached = timeout(LIMIT, health.wait_for(|health| condition(health))).await;
         assert!(reached.is_ok(), "{:#?}", self.health.borrow());
