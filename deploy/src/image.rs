@@ -55,7 +55,7 @@ impl Image {
             return Err(ImageError::Reference(wrong.clone()));
         }
         let failed = |source| ImageError::File { path: path.to_owned(), source };
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         std::fs::create_dir_all(folder).map_err(failed)?;
         let partial = path.with_extension(format!("partial-{}", std::process::id()));
         let written = self.write_to(&partial);
