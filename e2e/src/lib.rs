@@ -2,6 +2,7 @@
 //! knows it.
 
 pub mod call;
+pub mod cluster;
 pub mod golden;
 pub mod navarch;
 pub mod validate;

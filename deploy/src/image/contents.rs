@@ -161,7 +161,10 @@ const XTABLES_NAMES: &[&str] = &[
 /// Files that programs expect in any image.
 fn files() -> Layer {
     Layer::default()
-        .text("/etc/passwd", "root:x:0:0:root:/:/bin/false\nistio-proxy:x:1337:1337::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n")
+        .text(
+            "/etc/passwd",
+            "root:x:0:0:root:/:/bin/false\nistio-proxy:x:1337:1337::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n",
+        )
         .text("/etc/group", "root:x:0:\nistio-proxy:x:1337:\nnogroup:x:65534:\n")
         .text("/etc/nsswitch.conf", "hosts: files dns\n")
         .with("/tmp", Entry::Folder { mode: 0o1777 })

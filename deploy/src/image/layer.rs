@@ -10,10 +10,20 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// Read when the layer is written; symbolic links are followed.
-    File { source: PathBuf, mode: u32 },
-    Text { text: String, mode: u32 },
-    Link { target: PathBuf },
-    Folder { mode: u32 },
+    File {
+        source: PathBuf,
+        mode: u32,
+    },
+    Text {
+        text: String,
+        mode: u32,
+    },
+    Link {
+        target: PathBuf,
+    },
+    Folder {
+        mode: u32,
+    },
 }
 
 /// Files of an image, by their path from its root, without the leading slash.

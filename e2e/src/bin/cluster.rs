@@ -39,9 +39,13 @@ enum Verb {
     /// Prints the path of the administrator's kubeconfig, for programs under `run`
     Kubeconfig,
     /// Images as `docker save` or `cargo xtask image build` write them
-    LoadImage { tars: Vec<PathBuf> },
+    LoadImage {
+        tars: Vec<PathBuf>,
+    },
     /// Collects all logs in a folder
-    Logs { into: PathBuf },
+    Logs {
+        into: PathBuf,
+    },
     /// Runs a program in the cluster's network, with KUBECONFIG set: `run -- kubectl get pods`
     Run {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]

@@ -340,7 +340,8 @@ mod tests {
 
     #[test]
     fn a_docker_that_does_not_answer_is_unsupported_with_its_own_words() {
-        let error = explain_docker(false, "Client: 28\nCannot connect to the Docker daemon. Is it running?\n").unwrap_err();
+        let error =
+            explain_docker(false, "Client: 28\nCannot connect to the Docker daemon. Is it running?\n").unwrap_err();
         let Unsupported(why) = error.downcast_ref().unwrap();
         assert!(why.contains("Is it running?") && why.contains("--backend local"), "{why}");
         assert!(explain_docker(true, "").is_ok());

@@ -155,7 +155,8 @@ fn build(module: &Module, into: &Path, cache: &Path, progress: Progress<'_>) -> 
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     for package in module.stamped {
         let version = module.version;
-        flags += &format!(" -X {package}.gitVersion=v{version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}");
+        flags +=
+            &format!(" -X {package}.gitVersion=v{version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}");
     }
     let mut command = Command::new(go);
     command.args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &flags, "-o"]);
@@ -196,9 +197,8 @@ fn debian(progress: Progress<'_>) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let apt = find("apt-get").ok_or_else(|| {
-        Unsupported(format!("{} missing, and no apt-get to install them with", missing.join(", ")))
-    })?;
+    let apt = find("apt-get")
+        .ok_or_else(|| Unsupported(format!("{} missing, and no apt-get to install them with", missing.join(", "))))?;
     progress(&format!("installing {} with apt-get", missing.join(", ")));
     let install = || {
         let mut command = Command::new(&apt);
@@ -299,6 +299,9 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "seq 1 100; exit 3"]);
         let why = format!("{:#}", run(command).unwrap_err());
-        assert!(why.contains("sh ended with exit status: 3") && why.ends_with("99\n100") && !why.contains("\n50\n"), "{why}");
+        assert!(
+            why.contains("sh ended with exit status: 3") && why.ends_with("99\n100") && !why.contains("\n50\n"),
+            "{why}"
+        );
     }
 }

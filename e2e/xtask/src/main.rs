@@ -32,6 +32,31 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// A Kubernetes for tests: `cluster --help`
+    #[command(disable_help_flag = true)]
+    Cluster {
+        /// Passed on to the program `cluster` of the crate `e2e`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// navarch's images, without Docker and without a registry
+    #[command(subcommand)]
+    Image(Image),
+}
+
+#[derive(Subcommand)]
+enum Image {
+    /// Builds navarch and writes pilot.tar and proxyv2.tar
+    Build {
+        /// dev or release
+        #[arg(long, default_value = "release")]
+        profile: String,
+        #[arg(long, default_value = "target/image")]
+        out: String,
+        /// Passed on to the program `image` of the crate `e2e`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -50,6 +75,10 @@ fn main() -> ExitCode {
         Verb::Bench(Bench::Engine { arguments }) => {
             run(&["run", "--release", "--package", "world", "--example", "engine_bench", "--"], &arguments)
         }
+        Verb::Cluster { arguments } => {
+            program(&["run", "--quiet", "--package", "e2e", "--bin", "cluster", "--"], &arguments)
+        }
+        Verb::Image(Image::Build { profile, out, arguments }) => image(&profile, &out, &arguments),
         Verb::Check { arguments } => run(&["run", "--release", "--", "up", "--check", "--json"], &arguments),
     };
     match outcome {
@@ -84,6 +113,24 @@ fn test(arguments: &[String]) -> Result<()> {
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     if total.failed > 0 {
         std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn image(profile: &str, out: &str, arguments: &[String]) -> Result<()> {
+    step("navarch", &["build", "--package", "controller", "--profile", profile])?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let navarch = format!("{target}/{folder}/navarch");
+    let build = ["run", "--quiet", "--package", "e2e", "--bin", "image", "--", "build", "--navarch", &navarch];
+    run(&[&build[..], &["--out", out]].concat(), arguments)
+}
+
+/// A program whose exit status says something of its own: a status that is not success is no error of ours.
+fn program(arguments: &[&str], more: &[String]) -> Result<()> {
+    let status = cargo(arguments).args(more).status().context("cannot run cargo")?;
+    if !status.success() {
+        std::process::exit(status.code().unwrap_or(1));
     }
     Ok(())
 }
