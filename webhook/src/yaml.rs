@@ -70,7 +70,7 @@ fn scalar(value: &Value, out: &mut String) {
 
 fn string(text: &str, out: &mut String) {
     let plain = |it: char| it.is_ascii_alphanumeric() || "_./-$()@+=:,".contains(it);
-    let starts = text.starts_with(|it: char| it.is_ascii_alphanumeric() || "_./$(".contains(it));
+    let starts = text.starts_with(|it: char| it.is_ascii_alphanumeric() || "_./-$(".contains(it));
     let colon = text.ends_with(':');
     // Whether `on` or `1e3` is text is for the one reader of YAML to say.
     let reads_back = || crds::yaml::value(text).is_ok_and(|it| it == text);
