@@ -20,6 +20,8 @@ pub enum Command {
     Up(Up),
     /// Print what an Envoy would get, without running anything
     Translate(Translate),
+    /// Run the control plane in Kubernetes, in place of istiod
+    Discovery(Box<crate::discovery::Discovery>),
     /// One of the services of the examples, as a program
     #[command(hide = true)]
     Service(Service),

@@ -5,9 +5,10 @@
 
 pub mod args;
 pub mod client;
-// pub mod discovery;
+pub mod discovery;
 pub mod envoy;
 pub mod guard;
+pub mod log;
 mod node;
 pub mod run;
 pub mod service;

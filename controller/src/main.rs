@@ -1,12 +1,29 @@
 //! The one program of navarch; see the library for what it does.
 
 use clap::Parser;
-use controller::args::Args;
+use controller::args::{Args, Command};
+use controller::log::{self, Format};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    controller::run::run(Args::parse())
+    let args = Args::parse_from(spelled_out(std::env::args_os().collect()));
+    match &args.command {
+        Command::Discovery(it) => {
+            log::start(&it.log_output_level, if it.log_as_json { Format::Json } else { Format::Text });
+        }
+        _ => log::start("info", Format::Text),
+    }
+    controller::run::run(args)
+}
+
+/// In images the program has the names that pods call, too: `pilot-agent` is `navarch agent`. `pilot-discovery` needs
+/// nothing: its first argument is the verb already.
+fn spelled_out(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().and_then(|it| Path::new(it).file_name().map(ToOwned::to_owned));
+    if name.is_some_and(|it| it == "pilot-agent") {
+        arguments.insert(1, "agent".into());
+    }
+    arguments
 }

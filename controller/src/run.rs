@@ -28,6 +28,7 @@ pub fn run(args: Args) -> ExitCode {
             let why = process::exec(&it.program, &it.arguments);
             Err((anyhow::Error::new(why).context(format!("cannot start {}", it.program.display())), FAILED))
         }
+        Command::Discovery(args) => discovery(*args).map_err(|why| (why, FAILED)),
         Command::Service(args) => service(&args).map_err(|why| (why, FAILED)),
         Command::Up(args) => up(args).map_err(|why| {
             let is_input = why.is::<LoadError>() || why.is::<MissingMeshConfig>() || why.is::<Unfit>();
@@ -38,6 +39,13 @@ pub fn run(args: Args) -> ExitCode {
         eprintln!("navarch: {why:#}");
         code.into()
     })
+}
+
+fn discovery(args: crate::discovery::Discovery) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async { crate::discovery::run(args, stop()?).await })?;
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
 }
 
 fn service(args: &crate::args::Service) -> Result<ExitCode> {

@@ -118,7 +118,7 @@ impl Accepted {
 }
 
 /// Where to listen, or not to: the empty text.
-pub type Listen = Option<SocketAddr>;
+pub(super) type Listen = Option<SocketAddr>;
 
 /// Go's notation: `:8080` is every address.
 fn address(text: &str) -> Result<Option<SocketAddr>, String> {

@@ -274,6 +274,7 @@ impl Core {
     /// The client gets a word without details (S9); the log has them.
     fn refuse(&self, connection: ConnectionId, code: tonic::Code, why: String) {
         tracing::warn!(?code, "a proxy is not served: {}", why.escape_debug());
+        self.metrics.stream_refused(code);
         let text = match code {
             tonic::Code::PermissionDenied => "the node is not who the credential says".to_owned(),
             _ => why,

@@ -3,7 +3,6 @@
 
 use super::metrics::Metrics;
 use ca::authenticate::{Authenticator, Refusal};
-use ca::tls::PeerCertificates;
 use futures::future::BoxFuture;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ impl Service<http::Request<Body>> for Guarded {
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let mut it = self.clone();
         Box::pin(async move {
-            let peer = request.extensions().get::<Arc<PeerCertificates>>().cloned();
+            let peer = ca::tls::peer(request.extensions());
             match it.authenticator.authenticate(request.headers(), peer.as_deref()).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What the environment asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Environment {
+pub(super) struct Environment {
     pub pod_name: String,
     /// Empty: the default revision.
     pub revision: String,
@@ -30,7 +30,7 @@ pub struct Environment {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NativeSidecars {
+pub(super) enum NativeSidecars {
     /// Where every kubelet is new enough.
     Auto,
     Always,
@@ -41,7 +41,7 @@ const DAY: u64 = 24 * 3600;
 
 impl Environment {
     /// Also returns one sentence for each variable that is wrong (its default counts) or has no effect.
-    pub fn read(variables: impl Iterator<Item = (String, String)>) -> (Self, Vec<String>) {
+    pub(super) fn read(variables: impl Iterator<Item = (String, String)>) -> (Self, Vec<String>) {
         let mut of = Reader { variables: variables.collect(), remarks: vec![] };
         let revision = match of.text("REVISION", "").as_str() {
             "default" => String::new(),

@@ -4,10 +4,10 @@
 //! and for callers with a credential: of the system namespace for everything, of others for their own proxies (S22).
 //! There are no pages that change anything.
 
+use super::core::Event;
 use super::door;
 use super::metrics::Metrics;
 use super::query::{Dump, ProxyRow, Query};
-use super::Event;
 use axum::Router;
 use axum::extract::{ConnectInfo, Query as Parameters, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -44,21 +44,31 @@ enum Sees {
     Namespace(Arc<str>),
 }
 
+/// Whether the debug pages are there (`ENABLE_DEBUG_ON_HTTP`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Debug {
+    Served,
+    Off,
+}
+
 /// Port 8080.
-pub(crate) fn main(pages: Pages) -> Router {
-    Router::new().route("/ready", get(ready)).merge(debug(pages.clone())).with_state(pages)
+pub(crate) fn main(pages: Pages, serve: Debug) -> Router {
+    Router::new().route("/ready", get(ready)).merge(debug(pages.clone(), serve)).with_state(pages)
 }
 
 /// Port 15014.
-pub(crate) fn monitoring(pages: Pages) -> Router {
+pub(crate) fn monitoring(pages: Pages, serve: Debug) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/version", get(|| async { env!("CARGO_PKG_VERSION") }))
-        .merge(debug(pages.clone()))
+        .merge(debug(pages.clone(), serve))
         .with_state(pages)
 }
 
-fn debug(pages: Pages) -> Router<Pages> {
+fn debug(pages: Pages, serve: Debug) -> Router<Pages> {
+    if serve == Debug::Off {
+        return Router::new();
+    }
     Router::new()
         .route("/debug", get(list))
         .route("/debug/list", get(list))
@@ -158,9 +168,12 @@ fn dump((_, kinds): Dump) -> Value {
         let body = xds::json::to_json(kind.url(), &it.bytes()).unwrap_or_else(|why| json!({ "error": why.to_string() }));
         json!({ "name": *it.name, "version": it.version.to_string(), "resource": body })
     };
-    let secret = |kind: &xds::TypeUrl| *kind == xds::TypeUrl::Secret;
-    let shown = kinds.iter().filter(|(kind, all)| !secret(kind) && !all.is_empty());
-    shown.map(|(kind, all)| (kind.short().to_owned(), all.iter().map(|it| one(*kind, it)).collect())).collect()
+    // Keys never leave by this door, whatever the types may hold.
+    let shown = kinds.iter().filter(|(kind, all)| *kind != xds::TypeUrl::Secret && !all.is_empty());
+    let list = |(kind, all): &(xds::TypeUrl, Vec<Arc<xds::Resource>>)| {
+        (kind.short().to_owned(), Value::Array(all.iter().map(|it| one(*kind, it)).collect()))
+    };
+    Value::Object(shown.map(list).collect())
 }
 
 async fn mesh(State(pages): State<Pages>, sees: axum::Extension<Sees>) -> Response {

@@ -37,7 +37,7 @@ struct Seen {
 }
 
 enum Event {
-    ConfigMap(watcher::Event<ConfigMap>),
+    ConfigMap { name: String, data: BTreeMap<String, String> },
     Kubelets(Option<String>),
 }
 
@@ -53,21 +53,21 @@ impl Injector {
         while let Some(event) = events.next().await {
             let before = (seen.clone(), options.native_sidecars);
             match event {
-                Event::ConfigMap(event) => self.take(event, &mut seen),
+                Event::ConfigMap { name, data } => self.take(&name, data, &mut seen),
                 Event::Kubelets(lowest) => options.native_sidecars = Injected::auto(lowest.as_deref()),
             }
             let same = before == (seen.clone(), options.native_sidecars);
             let Some(config) = self.config(&seen, &options).filter(|_| !same) else { continue };
-            match &configs {
-                Some(configs) if configs.send(config).is_err() => return,
-                Some(_) => {}
-                None => {
-                    let (sender, receiver) = watch::channel(config);
-                    configs = Some(sender);
-                    if first.take().is_none_or(|it| it.send(receiver).is_err()) {
-                        return;
-                    }
+            if let Some(configs) = &configs {
+                if configs.send(config).is_err() {
+                    return;
                 }
+                continue;
+            }
+            let (sender, receiver) = watch::channel(config);
+            configs = Some(sender);
+            if first.take().is_none_or(|it| it.send(receiver).is_err()) {
+                return;
             }
         }
     }
@@ -85,11 +85,7 @@ impl Injector {
         }
     }
 
-    fn take(&self, event: watcher::Event<ConfigMap>, seen: &mut Seen) {
-        // What is gone keeps its last content: pods that are created now must not lose their proxies by it.
-        let (watcher::Event::Apply(map) | watcher::Event::InitApply(map)) = event else { return };
-        let name = map.name_any();
-        let mut data = map.data.unwrap_or_default();
+    fn take(&self, name: &str, mut data: BTreeMap<String, String>, seen: &mut Seen) {
         if name == self.config_map {
             seen.config = Some(data.remove("config").unwrap_or_default());
             seen.values = data.remove("values");
@@ -98,11 +94,18 @@ impl Injector {
         }
     }
 
+    /// What it holds, whenever it changes. When it is gone its last content counts: pods that are created now must not
+    /// lose their proxies by it.
     fn config_map(&self, name: &str) -> impl stream::Stream<Item = Event> + use<> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let events = watcher(api, config).default_backoff();
-        events.filter_map(async |event| event.ok().map(Event::ConfigMap))
+        events.filter_map(async |event| match event.ok()? {
+            watcher::Event::Apply(map) | watcher::Event::InitApply(map) => {
+                Some(Event::ConfigMap { name: map.name_any(), data: map.data.unwrap_or_default() })
+            }
+            watcher::Event::Init | watcher::Event::InitDone | watcher::Event::Delete(_) => None,
+        })
     }
 
     /// The lowest kubelet version, as often as it is looked at; never, if it does not matter.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
+use tonic::Code;
 use xds::TypeUrl;
 
 #[derive(Debug)]
@@ -17,7 +18,11 @@ pub(crate) struct Metrics {
     accepted: [AtomicU64; KINDS],
     refused: [AtomicU64; KINDS],
     authentication_failures: AtomicU64,
+    streams_refused: [AtomicU64; REFUSALS.len()],
 }
+
+/// What a stream that passed the door may still be refused with.
+const REFUSALS: [Code; 3] = [Code::InvalidArgument, Code::PermissionDenied, Code::Unavailable];
 
 const KINDS: usize = TypeUrl::ALL.len();
 
@@ -32,6 +37,7 @@ impl Default for Metrics {
             accepted: Default::default(),
             refused: Default::default(),
             authentication_failures: AtomicU64::new(0),
+            streams_refused: Default::default(),
         }
     }
 }
@@ -66,6 +72,19 @@ impl Metrics {
         self.authentication_failures.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn stream_refused(&self, code: Code) {
+        self.refusals(code).map(|it| it.fetch_add(1, Relaxed));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn streams_refused(&self, code: Code) -> u64 {
+        self.refusals(code).map_or(0, |it| it.load(Relaxed))
+    }
+
+    fn refusals(&self, code: Code) -> Option<&AtomicU64> {
+        REFUSALS.iter().position(|it| *it == code).and_then(|at| self.streams_refused.get(at))
+    }
+
     /// Prometheus' text format.
     pub(crate) fn render(&self, out: &mut String) {
         let version = env!("CARGO_PKG_VERSION");
@@ -84,6 +103,11 @@ impl Metrics {
         gauge("navarch_commit_seconds_total", "", "Time spent in applying them.", "counter", seconds);
         let failures = load(&self.authentication_failures);
         gauge("navarch_xds_authentication_failures_total", "", "Streams refused at the door.", "counter", failures);
+        let refused = "navarch_xds_streams_refused_total";
+        _ = write!(out, "# HELP {refused} Streams ended for who they claim to be.\n# TYPE {refused} counter\n");
+        for (code, count) in REFUSALS.iter().zip(&self.streams_refused) {
+            _ = writeln!(out, "{refused}{{code=\"{code:?}\"}} {}", count.load(Relaxed));
+        }
         by_kind(out, "pilot_xds_pushes", "Responses that proxies have answered.", |at| {
             load(&self.accepted[at]) + load(&self.refused[at])
         });

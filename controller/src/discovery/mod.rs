@@ -1,0 +1,21 @@
+//! `navarch discovery`: the control plane in Kubernetes, in istiod's place.
+//!
+//! [`process`] starts everything and owns every task; [`core`] is the one loop that decides; the rest are doors:
+//! [`door`] to xDS, [`http`] for readiness, metrics and debugging, [`injector`] for the webhooks' configuration.
+
+mod args;
+mod core;
+mod door;
+mod environment;
+mod http;
+mod identity;
+mod injector;
+mod metrics;
+mod process;
+mod query;
+
+pub use args::Discovery;
+pub use process::run;
+
+#[cfg(test)]
+mod tests;
