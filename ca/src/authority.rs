@@ -177,3 +177,6 @@ struct Subject<'a> {
 
 /// Leaves are valid from five minutes ago: clocks differ (F26; Istio has seen up to 30 s and gives 2 minutes).
 pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
+
+#[cfg(test)]
+mod tests;

@@ -356,3 +356,6 @@ const ROOT_BACKDATE: Duration = Duration::from_secs(3600);
 /// Every file a `cacerts` folder may hold that we read.
 pub const CACERTS_FILES: [&str; 7] =
     ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem", "tls.crt", "tls.key", "ca.crt"];
+
+#[cfg(test)]
+mod tests;

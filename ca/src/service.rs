@@ -95,7 +95,7 @@ impl Refused {
 impl Inner {
     async fn issue(&self, caller: &Caller, request: IstioCertificateRequest) -> Result<Issued, Refused> {
         // S13: node agents that ask for others' certificates belong to ambient mode, which we do not serve.
-        if request.metadata_holds(IMPERSONATED) && request.metadata_text(IMPERSONATED) != Some("") {
+        if request.metadata_holds(IMPERSONATED) {
             self.metrics.authentication_failure.increment();
             let text = "request impersonation authentication failure";
             return Err(Refused::new(Code::Unauthenticated, text, "impersonation is not supported"));

@@ -46,9 +46,10 @@ impl IstioCertificateRequest {
         value.text.as_deref().filter(|text| !text.is_empty())
     }
 
-    /// Whether the metadata holds `key` at all, with a value of any kind.
+    /// Whether the metadata holds `key` with a value of any kind but the empty text.
     pub(crate) fn metadata_holds(&self, key: &str) -> bool {
-        self.metadata.as_ref().is_some_and(|metadata| metadata.fields.contains_key(key))
+        let value = self.metadata.as_ref().and_then(|metadata| metadata.fields.get(key));
+        value.is_some_and(|value| value.text.as_deref() != Some(""))
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn identity(
 }
 
 /// What the verifier would let pass, or would call by another name.
-fn check_leaf(leaf: &Certificate) -> Result<(), Failure> {
+pub(super) fn check_leaf(leaf: &Certificate) -> Result<(), Failure> {
     let facts = &leaf.facts;
     if facts.authority != Constraint::No {
         return Err(refused("the certificate is a CA's"));
