@@ -124,6 +124,9 @@ fn proxy(workload: &Workload, interception: InterceptionMode) -> Proxy {
         low_ports: model::LowPorts::Bound,
         locality: Arc::default(),
         node: None,
+        service_account: None,
+        certificates: model::Certificates::None,
+        dns_capture: model::DnsCapture::Off,
     }
 }
 

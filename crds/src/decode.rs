@@ -177,7 +177,7 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
             read.value
         }};
     }
-    use crate::networking as n;
+    use crate::{networking as n, security as s};
     match kind {
         Kind::Namespace => Some(Spec::Namespace),
         Kind::Node => Some(Spec::Node),
@@ -196,6 +196,7 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
         Kind::Sidecar => read!(n::Sidecar, spec, "spec").map(|s| Spec::Sidecar(Box::new(s))),
         Kind::VirtualService => read!(n::VirtualService, spec, "spec").map(Spec::VirtualService),
         Kind::WorkloadEntry => read!(n::WorkloadEntry, spec, "spec").map(Spec::WorkloadEntry),
+        Kind::PeerAuthentication => read!(s::PeerAuthentication, spec, "spec").map(Spec::PeerAuthentication),
         Kind::Unread(_) => None,
     }
 }

@@ -74,6 +74,8 @@ pub struct SliceEndpoint {
     pub addresses: Vec<String>,
     pub conditions: Conditions,
     pub node_name: Option<String>,
+    /// Of a pod of a headless Service: its name below the Service's.
+    pub hostname: Option<String>,
     pub zone: Option<String>,
     pub target_ref: Option<TargetRef>,
 }

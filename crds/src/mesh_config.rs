@@ -39,6 +39,9 @@ pub struct MeshConfig {
     pub access_log_encoding: AccessLogEncoding,
     pub disable_envoy_listener_log: bool,
     pub enable_auto_mtls: bool,
+    pub mesh_mtls: MeshMtls,
+    /// Namespaces that are looked at; none: all of them. For the source, not for the translation.
+    pub discovery_selectors: Vec<LabelSelector>,
     pub outbound_cluster_stat_name: String,
     pub inbound_cluster_stat_name: String,
     pub default_config: ProxyConfig,
@@ -78,6 +81,8 @@ impl Default for MeshConfig {
             access_log_encoding: AccessLogEncoding::default(),
             disable_envoy_listener_log: false,
             enable_auto_mtls: true,
+            mesh_mtls: MeshMtls::default(),
+            discovery_selectors: vec![],
             outbound_cluster_stat_name: String::new(),
             inbound_cluster_stat_name: String::new(),
             default_config: ProxyConfig::default(),
@@ -100,6 +105,69 @@ pub enum InboundTrafficPolicyMode {
     #[default]
     Passthrough,
     Localhost,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshMtls {
+    pub min_protocol_version: TlsVersion,
+}
+
+/// `TLS_AUTO` is TLS 1.2 for servers of the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+pub enum TlsVersion {
+    #[default]
+    #[serde(rename = "TLS_AUTO")]
+    Auto,
+    #[serde(rename = "TLSV1_2")]
+    V1_2,
+    #[serde(rename = "TLSV1_3")]
+    V1_3,
+}
+
+/// Kubernetes' label selector; all of it must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LabelSelector {
+    pub match_labels: BTreeMap<String, String>,
+    pub match_expressions: Vec<LabelExpression>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct LabelExpression {
+    pub key: String,
+    pub operator: LabelOperator,
+    pub values: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+pub enum LabelOperator {
+    #[default]
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|it| it.holds(labels))
+    }
+}
+
+impl LabelExpression {
+    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(&self.key);
+        let listed = value.is_some_and(|it| self.values.contains(it));
+        match self.operator {
+            LabelOperator::In => listed,
+            LabelOperator::NotIn => !listed,
+            LabelOperator::Exists => value.is_some(),
+            LabelOperator::DoesNotExist => value.is_none(),
+        }
+    }
 }
 
 /// What fills blocks that a DestinationRule leaves out.

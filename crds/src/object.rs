@@ -1,6 +1,6 @@
 //! What every object has: a key and metadata; and the closed list of kinds that navarch reads.
 
-use crate::{kube, networking as n};
+use crate::{kube, networking as n, security as s};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +16,7 @@ pub enum Kind {
     Gateway,
     Namespace,
     Node,
+    PeerAuthentication,
     Pod,
     Service,
     ServiceEntry,
@@ -37,6 +38,7 @@ impl Kind {
             Self::Gateway => "Gateway",
             Self::Namespace => "Namespace",
             Self::Node => "Node",
+            Self::PeerAuthentication => "PeerAuthentication",
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::ServiceEntry => "ServiceEntry",
@@ -112,6 +114,7 @@ pub enum Spec {
     Gateway(n::Gateway),
     Namespace,
     Node,
+    PeerAuthentication(s::PeerAuthentication),
     Pod(kube::Pod),
     Service(kube::Service),
     ServiceEntry(n::ServiceEntry),

@@ -11,6 +11,7 @@ mod header;
 mod http_route;
 mod locality;
 pub(crate) mod mesh_config;
+mod peer_authentication;
 mod report;
 mod rule;
 mod server_tls;
@@ -33,6 +34,7 @@ pub fn object(object: &Object) -> Vec<Problem> {
     match &object.spec {
         Spec::DestinationRule(rule) => destination_rule::validate(rule, object, &mut report),
         Spec::Gateway(gateway) => gateway::validate(gateway, object, &mut report),
+        Spec::PeerAuthentication(policy) => peer_authentication::validate(policy, &mut report),
         Spec::Service(service) => service::validate(service, object, &mut report),
         Spec::ServiceEntry(entry) => service_entry::validate(entry, object, &mut report),
         Spec::Sidecar(sidecar) => sidecar::validate(sidecar, object, &mut report),

@@ -346,7 +346,9 @@ impl Stream {
 
     fn must_wait(&self, kind: TypeUrl, snapshot: &Snapshot) -> bool {
         match kind {
-            TypeUrl::Cluster | TypeUrl::Secret | TypeUrl::Extension => false,
+            TypeUrl::Cluster | TypeUrl::Secret | TypeUrl::Extension | TypeUrl::NameTable | TypeUrl::ProxyConfig => {
+                false
+            }
             TypeUrl::Endpoint => self.has_more(TypeUrl::Cluster, snapshot),
             TypeUrl::Listener => self.is_unsettled(),
             TypeUrl::Route => self.is_unsettled() || self.has_more(TypeUrl::Listener, snapshot),
@@ -367,7 +369,7 @@ impl Stream {
             TypeUrl::Cluster => &[TypeUrl::Listener, TypeUrl::Route, TypeUrl::VirtualHost],
             TypeUrl::Endpoint => &[TypeUrl::Cluster, TypeUrl::Listener, TypeUrl::Route, TypeUrl::VirtualHost],
             TypeUrl::Route => &[TypeUrl::Listener],
-            TypeUrl::Listener | TypeUrl::VirtualHost => &[],
+            TypeUrl::Listener | TypeUrl::VirtualHost | TypeUrl::NameTable | TypeUrl::ProxyConfig => &[],
             // Envoy has no way to live without a secret or filter that it still asks for (envoy#32832, #32823).
             TypeUrl::Secret | TypeUrl::Extension => return Removal::Never,
         };

@@ -153,7 +153,12 @@ impl Subscription {
     }
 
     fn is_wildcard_by_silence(&self) -> bool {
-        matches!(self.kind, TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::VirtualHost)
+        match self.kind {
+            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::VirtualHost => true,
+            // Agents ask for these as istiod answers them: an empty list means all there is.
+            TypeUrl::NameTable | TypeUrl::ProxyConfig => true,
+            TypeUrl::Endpoint | TypeUrl::Route | TypeUrl::Secret | TypeUrl::Extension => false,
+        }
     }
 
     fn forget(&mut self, name: &str) {
@@ -283,6 +288,6 @@ impl Subscription {
 
     /// Whether what a response does not have is thereby deleted.
     pub(crate) fn is_full_state(&self) -> bool {
-        matches!(self.kind, TypeUrl::Cluster | TypeUrl::Listener)
+        matches!(self.kind, TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::NameTable | TypeUrl::ProxyConfig)
     }
 }

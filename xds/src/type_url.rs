@@ -26,14 +26,27 @@ pub enum TypeUrl {
     Secret,
     /// ECDS: `TypedExtensionConfig`
     Extension,
+    /// NDS: the host names that an agent answers for, to the agent and not to Envoy.
+    NameTable,
+    /// PCDS: what an agent is to change of its own settings.
+    ProxyConfig,
 }
 
 impl TypeUrl {
     /// In make-before-break order: what refers to something comes after it
     /// (<https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>).
     /// Virtual hosts follow their route table at once: Envoy drops a virtual host whose table it does not know.
-    pub const ALL: [Self; 7] =
-        [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::VirtualHost, Self::Secret, Self::Extension];
+    pub const ALL: [Self; 9] = [
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Listener,
+        Self::Route,
+        Self::VirtualHost,
+        Self::Secret,
+        Self::Extension,
+        Self::NameTable,
+        Self::ProxyConfig,
+    ];
 
     /// The message's full name, as in a protobuf descriptor.
     pub const fn message(self) -> &'static str {
@@ -49,6 +62,8 @@ impl TypeUrl {
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
+            Self::ProxyConfig => "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig",
         }
     }
 
@@ -62,6 +77,8 @@ impl TypeUrl {
             Self::VirtualHost => "vhds",
             Self::Secret => "sds",
             Self::Extension => "ecds",
+            Self::NameTable => "nds",
+            Self::ProxyConfig => "pcds",
         }
     }
 

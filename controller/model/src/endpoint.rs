@@ -1,5 +1,6 @@
 //! Where a service runs: addresses with the labels, locality and health that policy looks at.
 
+use crate::peer_authentication::{Mode, Policies};
 use crate::{Labels, Namespace, Resolution, Service};
 use crds::{Meta, kube, networking as n};
 use std::collections::BTreeMap;
@@ -26,6 +27,58 @@ pub struct Endpoint {
     pub node: Option<Arc<str>>,
     pub workload: Option<Arc<Workload>>,
     pub service_account: Option<Arc<str>>,
+    pub tls: TlsMode,
+    /// Of a pod of a headless Service: its own name below the Service's.
+    pub hostname: Option<Arc<str>>,
+}
+
+/// Whether something that terminates the mesh's mutual TLS stands before a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum TlsMode {
+    #[default]
+    Disabled,
+    Istio,
+}
+
+/// What the injector labels pods with that have a sidecar, and users WorkloadEntries.
+const TLS_MODE: &str = "security.istio.io/tlsMode";
+
+impl TlsMode {
+    fn of(labels: &BTreeMap<String, String>) -> Self {
+        match labels.get(TLS_MODE).map(String::as_str) {
+            Some("istio") => Self::Istio,
+            _ => Self::Disabled,
+        }
+    }
+}
+
+/// Who is at the other end of a service: what clients that speak mutual TLS to it must know. Changes far less often
+/// than the endpoints that it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Peers {
+    /// Service accounts of the endpoints, all of the service's namespace.
+    pub service_accounts: std::collections::BTreeSet<Arc<str>>,
+    /// Ports (by name) of which every endpoint takes mutual TLS.
+    pub mutual_ports: std::collections::BTreeSet<Arc<str>>,
+}
+
+impl Endpoints {
+    pub fn peers(&self) -> Peers {
+        let all = |list: &Vec<Endpoint>| !list.is_empty() && list.iter().all(|it| it.tls == TlsMode::Istio);
+        Peers {
+            service_accounts: self.by_port.values().flatten().filter_map(|it| it.service_account.clone()).collect(),
+            mutual_ports: self.by_port.iter().filter(|(_, list)| all(list)).map(|(port, _)| port.clone()).collect(),
+        }
+    }
+
+    /// Where a policy turns mutual TLS off, clients must not speak it.
+    pub fn apply(&mut self, policies: &Policies) {
+        for endpoint in self.by_port.values_mut().flatten().filter(|it| it.tls == TlsMode::Istio) {
+            if policies.mode(&endpoint.labels, endpoint.port) == Mode::Disable {
+                endpoint.tls = TlsMode::Disabled;
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,7 +166,8 @@ impl PodFacts {
             locality: locality.or_else(|| node.cloned()).unwrap_or_default(),
             node: text(&pod.spec.node_name),
             workload: Arc::new(Workload::new(&workload_name(meta), &meta.namespace, &labels)),
-            service_account: text(account),
+            // The API server fills it in; files may leave it out.
+            service_account: text(account).or_else(|| Some("default".into())),
             ips,
             labels,
         }
@@ -206,6 +260,8 @@ fn slice_endpoint(
         node: endpoint.node_name.as_deref().map(Arc::from).or_else(|| pod.and_then(|it| it.node.clone())),
         workload: pod.map(|it| it.workload.clone()),
         service_account: pod.and_then(|it| it.service_account.clone()),
+        tls: pod.map_or(TlsMode::Disabled, |it| TlsMode::of(&it.labels)),
+        hostname: endpoint.hostname.as_deref().filter(|it| !it.is_empty()).map(Arc::from),
     }
 }
 
@@ -248,6 +304,8 @@ pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &
             node: None,
             workload: Some(workload.clone()),
             service_account: Some(entry.service_account.as_str()).filter(|it| !it.is_empty()).map(Arc::from),
+            tls: TlsMode::of(&labels),
+            hostname: None,
         };
         endpoints.add(&port.name, endpoint);
     }
@@ -267,6 +325,8 @@ pub fn add_pod(endpoints: &mut Endpoints, service: &Service, pod: &PodFacts) {
                 node: pod.node.clone(),
                 workload: Some(pod.workload.clone()),
                 service_account: pod.service_account.clone(),
+                tls: TlsMode::of(&pod.labels),
+                hostname: None,
             };
             endpoints.add(&port.name, endpoint);
         }

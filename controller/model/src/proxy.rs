@@ -1,5 +1,6 @@
 //! A connected Envoy, as its `Node` describes it (`istio.md` 2.9).
 
+use crate::endpoint::PodFacts;
 use crate::{Labels, Locality, Namespace};
 use crds::mesh_config::InterceptionMode;
 use serde_json::Value;
@@ -21,6 +22,23 @@ pub enum LowPorts {
     Skipped,
 }
 
+/// Whether a proxy can prove who its workload is. Without, it neither speaks nor expects mutual TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Certificates {
+    #[default]
+    None,
+    /// Of the workload, kept fresh by the agent beside it, which is the cluster `sds-grpc` of its bootstrap.
+    Workload,
+}
+
+/// Whether the agent answers DNS, and wants to know names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum DnsCapture {
+    #[default]
+    Off,
+    On,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
     pub kind: ProxyKind,
@@ -36,7 +54,14 @@ pub struct Proxy {
     pub low_ports: LowPorts,
     pub locality: Arc<Locality>,
     pub node: Option<Arc<str>>,
+    pub service_account: Option<Arc<str>>,
+    pub certificates: Certificates,
+    pub dns_capture: DnsCapture,
 }
+
+/// Metadata by which an Envoy that no agent serves (`navarch up`) says that it has no certificates. Istio's agents
+/// always have some.
+pub const NO_CERTIFICATES: &str = "NAVARCH_NO_CERTIFICATES";
 
 impl Proxy {
     /// Reads `TYPE~IP~POD.NAMESPACE~DOMAIN` and the metadata that Istio's bootstrap sends.
@@ -83,7 +108,33 @@ impl Proxy {
             },
             locality: Arc::new(locality),
             node: text("NODE_NAME").map(Arc::from),
+            service_account: text("SERVICE_ACCOUNT").map(Arc::from),
+            certificates: match text(NO_CERTIFICATES) {
+                Some("true") => Certificates::None,
+                _ => Certificates::Workload,
+            },
+            dns_capture: match text("DNS_CAPTURE") {
+                Some("true") => DnsCapture::On,
+                _ => DnsCapture::Off,
+            },
         })
+    }
+}
+
+impl Proxy {
+    /// As the API server knows its Pod: labels select policies and gateways, so what a client says of itself does not
+    /// count where something better is known. What the Pod does not say yet (addresses, a node) stays as it was said.
+    pub fn known_by(mut self, pod: &PodFacts) -> Self {
+        self.labels = pod.labels.clone();
+        self.service_account = pod.service_account.clone().or(self.service_account);
+        self.node = pod.node.clone().or(self.node);
+        if *pod.locality != Locality::default() {
+            self.locality = pod.locality.clone();
+        }
+        if !pod.ips.is_empty() {
+            self.ips.clone_from(&pod.ips);
+        }
+        self
     }
 }
 

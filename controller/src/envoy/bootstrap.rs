@@ -100,6 +100,8 @@ fn node(of: &Bootstrap<'_>) -> Value {
             "CLUSTER_ID": "Kubernetes",
             "MESH_ID": "cluster.local",
             "ISTIO_VERSION": ISTIO_VERSION,
+            // Nobody beside it signs any: it neither speaks nor expects mutual TLS.
+            (model::proxy::NO_CERTIFICATES): "true",
         },
     })
 }

@@ -8,6 +8,7 @@ pub mod listener;
 pub mod message;
 pub mod name;
 pub mod route;
+pub mod tls;
 
 /// An Envoy resource, and what in the users' configuration could not be honoured in it. A wrong part is left out
 /// alone; the rest is in force.

@@ -184,6 +184,7 @@ impl Display for ConfigPath<'_> {
             Kind::DestinationRule => "destination-rule",
             Kind::VirtualService => "virtual-service",
             Kind::ServiceEntry => "service-entry",
+            Kind::PeerAuthentication => "peer-authentication",
             Kind::WorkloadEntry => "workload-entry",
             Kind::Gateway => "gateway",
             Kind::Sidecar => "sidecar",

@@ -5,7 +5,7 @@
 use cpu_time::ProcessTime;
 use crds::mesh_config::InterceptionMode;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube, networking as n};
-use model::{Locality, LowPorts, Proxy, ProxyKind};
+use model::{Certificates, DnsCapture, Locality, LowPorts, Proxy, ProxyKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,6 +153,9 @@ fn proxy(size: Size, at: usize) -> Proxy {
         low_ports: LowPorts::Bound,
         locality: Arc::new(Locality::default()),
         node: None,
+        service_account: None,
+        certificates: Certificates::None,
+        dns_capture: DnsCapture::Off,
     }
 }
 

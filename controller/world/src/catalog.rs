@@ -3,15 +3,18 @@
 use crate::input::Stored;
 use crate::key::RuleKey;
 use crds::mesh_config::MeshConfig;
+use crds::security::PeerAuthentication;
 use crds::{Kind, ObjectKey, Problem, kube, networking as n};
 use imbl::OrdSet;
 use model::endpoint::{self, PodFacts};
 use model::service::Age;
 use model::{
-    Endpoints, Hostname, Locality, MergedRule, Registry, Resolution, RouteRules, Service, ServiceKey, Visibility, label,
+    Endpoints, Hostname, Locality, MergedRule, Namespace, Policies, Proxy, Registry, Resolution, RouteRules, Service,
+    ServiceKey, Visibility, label,
 };
 use std::sync::Arc;
 use tables::{Reads, Table};
+use xds::ConnectionId;
 
 pub(crate) type Objects<T> = Table<ObjectKey, Stored<T>>;
 pub(crate) type Groups<G, K> = Table<G, OrdSet<K>>;
@@ -105,17 +108,62 @@ pub(crate) fn pod_facts(
     Some(PodFacts::new(&pod.meta, &pod.spec, node.map(|it| &**it)))
 }
 
+/// The policies of one namespace, or of the root, over those of the mesh.
+pub(crate) fn policies(
+    reads: &mut Reads,
+    (by_namespace, all, mesh): (&Groups<Arc<str>, ObjectKey>, &Objects<PeerAuthentication>, &Mesh),
+    key: &Namespace,
+) -> Option<Policies> {
+    let root: Namespace = reads.get(mesh, &())?.root_namespace.as_str().into();
+    let others = (root != *key).then_some(&root);
+    let members: Vec<_> = [Some(key), others]
+        .into_iter()
+        .flatten()
+        .flat_map(|namespace| {
+            let members = reads.members(by_namespace, all, namespace);
+            members.map(|(object, it)| (&object.namespace, Age::new(&it.meta), &it.spec)).collect::<Vec<_>>()
+        })
+        .collect();
+    Some(Policies::new(&root, key, members.into_iter()))
+}
+
+/// Those in force in a namespace. `None`: nobody has written any.
+pub(crate) fn policies_of<'t>(
+    reads: &mut Reads,
+    policies: &'t Table<Namespace, Policies>,
+    mesh: &MeshConfig,
+    namespace: &Namespace,
+) -> Option<&'t Policies> {
+    let root: Namespace = mesh.root_namespace.as_str().into();
+    reads.get(policies, namespace).or_else(|| reads.get(policies, &root)).map(|it| &**it)
+}
+
+/// A connected proxy with what the API server knows of its Pod.
+pub(crate) fn known_proxy(
+    reads: &mut Reads,
+    (proxies, pods): (&Table<ConnectionId, Proxy>, &Table<ObjectKey, PodFacts>),
+    id: &ConnectionId,
+) -> Option<Proxy> {
+    let proxy = (**reads.get(proxies, id)?).clone();
+    let pod = ObjectKey::new(Kind::Pod, proxy.namespace.clone(), proxy.name.clone());
+    Some(match reads.get(pods, &pod) {
+        Some(pod) => proxy.known_by(pod),
+        None => proxy,
+    })
+}
+
 pub(crate) type EndpointTables<'t> = (
     &'t Table<ServiceKey, Service>,
     (&'t Groups<ObjectKey, ObjectKey>, &'t Objects<kube::EndpointSlice>),
     (&'t Groups<ServiceKey, ObjectKey>, &'t Objects<n::ServiceEntry>),
     (&'t Groups<Arc<str>, ObjectKey>, &'t Objects<n::WorkloadEntry>),
     (&'t Groups<Arc<str>, ObjectKey>, &'t Table<ObjectKey, PodFacts>),
+    (&'t Table<Namespace, Policies>, &'t Mesh),
 );
 
 pub(crate) fn endpoints(
     reads: &mut Reads,
-    (services, slices, entries, workloads, pods): EndpointTables<'_>,
+    (services, slices, entries, workloads, pods, (policies, mesh)): EndpointTables<'_>,
     key: &ServiceKey,
 ) -> Option<Endpoints> {
     let service = reads.get(services, key)?.clone();
@@ -142,6 +190,10 @@ pub(crate) fn endpoints(
     let dns = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
     if dns && endpoints.by_port.is_empty() && service.selector.is_empty() {
         endpoint::add_own_host(&mut endpoints, &service);
+    }
+    let mesh = reads.get(mesh, &())?;
+    if let Some(policies) = policies_of(reads, policies, mesh, &key.namespace) {
+        endpoints.apply(policies);
     }
     endpoints.sort();
     if service.resolution == Resolution::DnsRoundRobin {

@@ -76,6 +76,7 @@ pub(crate) fn gateway_listener(
         destinations: &destinations,
         mesh,
         client: &client(&set, &none, ""),
+        certificates: key.certificates,
     });
     let owner = server.http.first().map(|it| &it.gateway).or_else(|| server.tls.first().map(|it| &it.gateway))?;
     let Made { resource: listener, mut problems } = Made::optional(made, owner);

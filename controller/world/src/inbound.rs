@@ -8,7 +8,7 @@ use crds::ObjectKey;
 use crds::mesh_config::{InboundTrafficPolicyMode, InterceptionMode, MeshConfig};
 use crds::networking::{ConnectionPool, IngressListener, Sidecar};
 use crds::{Problem, Reason};
-use model::{Protocol, ProxyKind, Service, ServiceKey, traffic_policy};
+use model::{Mode, Protocol, ProxyKind, Service, ServiceKey, traffic_policy};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -79,13 +79,14 @@ pub(crate) fn inbound(
         made.clusters.extend([entry(&cluster.resource)]);
         made.problems.extend(cluster.problems);
         if let Some(bind) = &plan.bind {
-            made.listeners.extend([entry(&translate::listener::inbound(bind, &port(plan), mesh))]);
+            let mode = key.security.as_ref().map_or(Mode::Disable, |it| it.of_port(plan.port));
+            made.listeners.extend([entry(&translate::listener::inbound(bind, &port(plan), mode, mesh))]);
         }
     }
     if key.interception != InterceptionMode::None {
         made.clusters.extend([entry(&cluster::inbound_passthrough(mesh))]);
         let ports = captured.into_iter().map(port).collect();
-        let input = InboundInput { ports, mesh, interception: key.interception };
+        let input = InboundInput { ports, mesh, interception: key.interception, security: key.security.as_ref() };
         made.listeners.extend([entry(&translate::listener::virtual_inbound(&input))]);
     }
     Some(made)

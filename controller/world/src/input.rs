@@ -1,6 +1,6 @@
 //! The one door in: batches of objects and proxies, sorted into input tables.
 
-use crds::{Kind, Meta, Object, ObjectKey, Spec, kube, networking as n};
+use crds::{Kind, Meta, Object, ObjectKey, Spec, kube, networking as n, security as s};
 use model::Proxy;
 use xds::ConnectionId;
 
@@ -28,6 +28,7 @@ pub(crate) struct Sorted {
     pub(crate) gateways: Rows<n::Gateway>,
     pub(crate) namespaces: Rows<()>,
     pub(crate) nodes: Rows<()>,
+    pub(crate) peer_authentications: Rows<s::PeerAuthentication>,
     pub(crate) pods: Rows<kube::Pod>,
     pub(crate) service_entries: Rows<n::ServiceEntry>,
     pub(crate) services: Rows<kube::Service>,
@@ -60,6 +61,7 @@ impl Sorted {
             Spec::Gateway(spec) => put(&mut self.gateways, key, meta, spec),
             Spec::Namespace => put(&mut self.namespaces, key, meta, ()),
             Spec::Node => put(&mut self.nodes, key, meta, ()),
+            Spec::PeerAuthentication(spec) => put(&mut self.peer_authentications, key, meta, spec),
             Spec::Pod(spec) => put(&mut self.pods, key, meta, spec),
             Spec::Service(spec) => put(&mut self.services, key, meta, spec),
             Spec::ServiceEntry(spec) => put(&mut self.service_entries, key, meta, spec),
@@ -78,6 +80,7 @@ impl Sorted {
             Kind::Gateway => self.gateways.push((key, None)),
             Kind::Namespace => self.namespaces.push((key, None)),
             Kind::Node => self.nodes.push((key, None)),
+            Kind::PeerAuthentication => self.peer_authentications.push((key, None)),
             Kind::Pod => self.pods.push((key, None)),
             Kind::Service => self.services.push((key, None)),
             Kind::ServiceEntry => self.service_entries.push((key, None)),

@@ -2,7 +2,7 @@
 
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
-use model::{Hostname, Labels, Locality, LowPorts, Namespace, ProxyKind, ServiceKey};
+use model::{Certificates, EffectiveModes, Hostname, Labels, Locality, LowPorts, Namespace, ProxyKind, ServiceKey};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -89,7 +89,19 @@ pub(crate) struct ClusterKey {
     pub(crate) rule: Option<RuleRef>,
     /// `Router` only where it makes a difference (headless services).
     pub(crate) kind: ProxyKind,
+    /// Of the client. Load assignments are the same for all, under the key without.
+    pub(crate) certificates: Certificates,
 }
+
+impl ClusterKey {
+    /// The same cluster for each kind of client.
+    pub(crate) fn of_clients(&self) -> [Self; 2] {
+        CERTIFICATES.map(|certificates| Self { certificates, ..self.clone() })
+    }
+}
+
+/// What clients may differ by, in what they are sent of a service.
+pub(crate) const CERTIFICATES: [Certificates; 2] = [Certificates::None, Certificates::Workload];
 
 /// Where a proxy stands, for load assignments that differ by it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +119,8 @@ pub(crate) struct InboundKey {
     /// Set where listeners bind it (interception NONE) or a Sidecar's `0.0.0.0` endpoint means it.
     pub(crate) ip: Option<IpAddr>,
     pub(crate) ports: Vec<Instance>,
+    /// What its ports accept; `None`: it has no certificates.
+    pub(crate) security: Option<EffectiveModes>,
 }
 
 /// A service port that the workload serves, and where the program listens.
@@ -122,6 +136,7 @@ pub(crate) struct GatewayKey {
     pub(crate) namespace: Namespace,
     pub(crate) labels: Labels,
     pub(crate) scope: Arc<ScopeKey>,
+    pub(crate) certificates: Certificates,
     /// Service ports that lead to this gateway: a Gateway names those, the proxy listens on their targets.
     pub(crate) ports: Vec<Instance>,
 }

@@ -4,7 +4,7 @@ use crate::key::{GatewayKey, InboundKey, SetKey};
 use crate::scope::Class;
 use crate::stage::{Catalog, Outbound, SeenSet, Sides, sets};
 use crds::Problem;
-use model::ProxyKind;
+use model::{Certificates, ProxyKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
@@ -30,6 +30,14 @@ fn name(kind: &str, of: impl Display) -> SetName {
     format!("{kind} of {of}").into()
 }
 
+/// CDS and LDS differ by what clients can prove.
+fn client_name(kind: &str, of: impl Display, certificates: Certificates) -> SetName {
+    match certificates {
+        Certificates::None => name(kind, of),
+        Certificates::Workload => format!("{kind} over mutual TLS of {of}").into(),
+    }
+}
+
 fn seen_name(kind: &str, (set, vantage): &SeenSet) -> SetName {
     match vantage {
         None => name(kind, set),
@@ -50,23 +58,30 @@ fn gateway_name(kind: &str, key: &GatewayKey) -> SetName {
 
 /// Clusters that every proxy has.
 const SHARED: &str = "cds shared";
+/// The kind of the sets of clusters for clients with certificates.
+const SECURE_CDS: &str = "cds over mutual TLS";
 
 /// Which sets make up a proxy's configuration; the first that knows a name wins.
 pub(crate) fn view(class: &Class) -> View {
     let sets: Vec<SetKey> = sets(class).collect();
     let each = |kind: &'static str| sets.iter().map(move |set| name(kind, set));
+    let each_listener = sets.iter().map(|set| client_name("lds", set, class.certificates));
     let inbound = |kind| class.inbound.iter().map(move |key| inbound_name(kind, key));
     let seen = |kind: &'static str| {
         let piles = sets.iter().flat_map(|set| [(set.clone(), Some(class.vantage.clone())), (set.clone(), None)]);
         piles.map(move |set| seen_name(kind, &set)).collect::<Vec<_>>()
     };
-    let clusters = inbound("cds").chain(seen("cds")).chain([SHARED.into()]).collect();
+    let cds = match class.certificates {
+        Certificates::None => "cds",
+        Certificates::Workload => SECURE_CDS,
+    };
+    let clusters = inbound("cds").chain(seen(cds)).chain([SHARED.into()]).collect();
     let endpoints = seen("eds");
     let (listeners, routes) = match (&class.gateway, class.scope.kind) {
         (Some(key), ProxyKind::Router) => (vec![gateway_name("lds", key)], vec![gateway_name("rds", key)]),
         _ => {
             let scope = [name("lds extra", &class.scope)];
-            (inbound("lds").chain(scope).chain(each("lds")).collect(), each("rds").collect())
+            (inbound("lds").chain(scope).chain(each_listener).collect(), each("rds").collect())
         }
     };
     let layers = [
@@ -112,7 +127,7 @@ pub(crate) struct Publisher {
     unbound: Ledger<String>,
     clusters: Ledger<crate::outbound::SeenKey>,
     virtual_hosts: Ledger<crate::key::VirtualHostKey>,
-    listeners: Ledger<crate::key::SlotKey>,
+    listeners: Ledger<(crate::key::SlotKey, Certificates)>,
     inbound: Ledger<Arc<InboundKey>>,
     gateways: Ledger<Arc<GatewayKey>>,
     gateway_listeners: Ledger<crate::gateway::GatewaySlot>,
@@ -124,9 +139,12 @@ impl Publisher {
         let mut sets: Vec<(SetName, Option<Layer>)> = vec![];
         let mut add = |name: SetName, layer: Option<&Layer>| sets.push((name, layer.cloned()));
         o.shared_clusters.changes().iter().for_each(|it| add(SHARED.into(), it.new.as_deref()));
-        o.cds.changes().iter().for_each(|it| add(seen_name("cds", &it.key), it.new.as_deref()));
+        o.cds.changes().iter().for_each(|it| {
+            let kind = if it.key.1 == Certificates::None { "cds" } else { SECURE_CDS };
+            add(seen_name(kind, &it.key.0), it.new.as_deref());
+        });
         o.eds.changes().iter().for_each(|it| add(seen_name("eds", &it.key), it.new.as_deref()));
-        o.lds.changes().iter().for_each(|it| add(name("lds", &it.key), it.new.as_deref()));
+        o.lds.changes().iter().for_each(|it| add(client_name("lds", &it.key.0, it.key.1), it.new.as_deref()));
         o.rds.changes().iter().for_each(|it| add(name("rds", &it.key), it.new.as_deref()));
         o.scope_listeners.changes().iter().for_each(|it| add(name("lds extra", &it.key), it.new.as_deref()));
         for it in x.inbound.changes() {

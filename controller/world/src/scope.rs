@@ -1,6 +1,6 @@
 //! Who sees what: from a connected proxy to its scope, and from a scope to the services in it.
 
-use crate::catalog::{Groups, Mesh, Objects, Rules, is_routable};
+use crate::catalog::{self, Groups, Mesh, Objects, Rules, is_routable};
 use crate::key::{ClusterKey, GatewayKey, InboundKey, Instance, Reach, RuleKey, RuleRef, ScopeKey, VantageKey};
 use crds::mesh_config::{InterceptionMode, MeshConfig};
 use crds::networking::{CaptureMode, EgressListener, OutboundTrafficPolicy, Sidecar};
@@ -9,8 +9,8 @@ use model::service::Age;
 use model::sidecar::{self, Imports};
 use model::traffic_policy;
 use model::{
-    Hostname, Namespace, Protocol, Proxy, ProxyKind, Registry, Resolution, RouteRules, Service, ServiceKey, Visibility,
-    label,
+    Certificates, DnsCapture, Hostname, Namespace, Policies, Protocol, Proxy, ProxyKind, Registry, Resolution,
+    RouteRules, Service, ServiceKey, Visibility, label,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(crate) struct Class {
     pub(crate) inbound: Option<Arc<InboundKey>>,
     /// Gateways.
     pub(crate) gateway: Option<Arc<GatewayKey>>,
+    pub(crate) certificates: Certificates,
+    pub(crate) dns_capture: DnsCapture,
 }
 
 pub(crate) type ClassTables<'t> = (
@@ -38,15 +40,17 @@ pub(crate) type ClassTables<'t> = (
     &'t Groups<(), ObjectKey>,
     (&'t Groups<Arc<str>, ServiceKey>, &'t Table<ServiceKey, Service>),
     (&'t Objects<kube::Service>, &'t Objects<kube::Pod>),
+    &'t Table<Namespace, Policies>,
 );
 
 pub(crate) fn class(
     reads: &mut Reads,
-    (proxies, mesh, sidecars, sourced, services, kube): ClassTables<'_>,
+    (proxies, mesh, sidecars, sourced, services, kube, policies): ClassTables<'_>,
     id: &ConnectionId,
 ) -> Option<Class> {
     let proxy = reads.get(proxies, id)?.clone();
     let mesh = reads.get(mesh, &())?;
+    let (certificates, dns_capture) = (proxy.certificates, proxy.dns_capture);
     let vantage =
         VantageKey { locality: proxy.locality.clone(), node: proxy.node.clone(), labels: proxy.labels.clone() };
     let vantage = Arc::new(vantage);
@@ -58,9 +62,17 @@ pub(crate) fn class(
             namespace: proxy.namespace.clone(),
             labels: proxy.labels.clone(),
             scope: scope.clone(),
+            certificates,
             ports: instances(reads, &proxy, services, kube),
         };
-        return Some(Class { scope, vantage, inbound: None, gateway: Some(Arc::new(gateway)) });
+        return Some(Class {
+            scope,
+            vantage,
+            inbound: None,
+            gateway: Some(Arc::new(gateway)),
+            certificates,
+            dns_capture,
+        });
     }
     let sidecar = select_sidecar(reads, &proxy, mesh, sidecars);
     let labels = reads.get(sourced, &()).is_some().then(|| proxy.labels.clone());
@@ -80,8 +92,13 @@ pub(crate) fn class(
         ip: (proxy.interception == InterceptionMode::None || sidecar.is_some()).then(|| proxy.ips[0]),
         sidecar,
         ports: instances(reads, &proxy, services, kube),
+        security: (certificates == Certificates::Workload).then(|| {
+            let policies = catalog::policies_of(reads, policies, mesh, &proxy.namespace);
+            policies.map(|it| it.effective(&proxy.labels)).unwrap_or_default()
+        }),
     };
-    Some(Class { scope: scope(labels, reach), vantage, inbound: Some(Arc::new(inbound)), gateway: None })
+    let (scope, inbound) = (scope(labels, reach), Some(Arc::new(inbound)));
+    Some(Class { scope, vantage, inbound, gateway: None, certificates, dns_capture })
 }
 
 fn select_sidecar(
@@ -405,6 +422,7 @@ pub(crate) fn member(
                 subset: subset.map(Arc::from),
                 rule: found.as_ref().map(|(of, _)| of.clone()),
                 kind,
+                certificates: Certificates::None,
             };
             clusters.push(MemberCluster { key, name: name.into(), feed });
         }

@@ -3,7 +3,7 @@
 
 use crds::mesh_config::InterceptionMode;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, StringMatch, kube, networking as n};
-use model::{Locality, LowPorts, Proxy, ProxyKind};
+use model::{Certificates, DnsCapture, Locality, LowPorts, Proxy, ProxyKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use world::{Batch, World};
@@ -207,6 +207,9 @@ fn proxy(dice: &mut Dice) -> Proxy {
         low_ports: if dice.often() { LowPorts::Bound } else { LowPorts::Skipped },
         locality: Arc::new(Locality { zone: dice.pick(&["p", "q"]).into(), ..Locality::default() }),
         node: None,
+        service_account: None,
+        certificates: if dice.often() { Certificates::Workload } else { Certificates::None },
+        dns_capture: if dice.often() { DnsCapture::On } else { DnsCapture::Off },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crds::mesh_config::InterceptionMode;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube};
-use model::{Labels, Locality, LowPorts, Proxy, ProxyKind};
+use model::{Certificates, DnsCapture, Labels, Locality, LowPorts, Proxy, ProxyKind};
 use std::sync::Arc;
 use world::{Batch, World};
 use xds::{ConnectionId, TypeUrl};
@@ -27,6 +27,9 @@ fn listeners(interception: InterceptionMode, low_ports: LowPorts) -> Vec<String>
         low_ports,
         locality: Arc::new(Locality::default()),
         node: None,
+        service_account: None,
+        certificates: Certificates::None,
+        dns_capture: DnsCapture::Off,
     };
     let mut world = World::new();
     world.commit(Batch {

@@ -29,9 +29,11 @@ const READ: &[(&str, &[&str], Kind)] = &[
     (NETWORKING, ISTIO_VERSIONS, Kind::Sidecar),
     (NETWORKING, ISTIO_VERSIONS, Kind::VirtualService),
     (NETWORKING, ISTIO_VERSIONS, Kind::WorkloadEntry),
+    (SECURITY, &["v1", "v1beta1"], Kind::PeerAuthentication),
 ];
 
 const NETWORKING: &str = "networking.istio.io";
+const SECURITY: &str = "security.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 /// Kinds of Istio and the Gateway API that later versions translate. Translating one means deleting its line.
@@ -39,9 +41,8 @@ const NOT_TRANSLATED: &[(&str, &str)] = &[
     (NETWORKING, "EnvoyFilter"),
     (NETWORKING, "ProxyConfig"),
     (NETWORKING, "WorkloadGroup"),
-    ("security.istio.io", "AuthorizationPolicy"),
-    ("security.istio.io", "PeerAuthentication"),
-    ("security.istio.io", "RequestAuthentication"),
+    (SECURITY, "AuthorizationPolicy"),
+    (SECURITY, "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),
     ("extensions.istio.io", "TrafficExtension"),
     ("extensions.istio.io", "WasmPlugin"),
@@ -88,7 +89,7 @@ const SKIPPED: &[(&str, &[&str])] = &[
 ];
 
 pub(super) fn is_istio(kind: Kind) -> bool {
-    READ.iter().any(|(group, _, read)| *group == NETWORKING && *read == kind)
+    READ.iter().any(|(group, _, read)| [NETWORKING, SECURITY].contains(group) && *read == kind)
 }
 
 pub(super) fn find(api_version: &str, name: &str) -> Known {

@@ -80,6 +80,8 @@ pub fn mesh_config(value: Value, last_good: &MeshConfig, object: &ObjectKey) -> 
         "accessLogEncoding" access_log_encoding check::any;
         "disableEnvoyListenerLog" disable_envoy_listener_log check::any;
         "enableAutoMtls" enable_auto_mtls check::any;
+        "meshMTLS" mesh_mtls check::any;
+        "discoverySelectors" discovery_selectors check::any;
         "outboundClusterStatName" outbound_cluster_stat_name check::any;
         "inboundClusterStatName" inbound_cluster_stat_name check::any;
         "serviceSettings" service_settings check::service_settings;
@@ -206,13 +208,12 @@ const NOT_TRANSLATED: &[(&str, &[&str])] = &[
             "ca",
             "extensionProviders",
             "defaultProviders",
-            "discoverySelectors",
             "defaultInboundHttpRetryPolicy",
-            "meshMTLS",
             "tlsDefaults",
             "serviceEntryVisibility",
         ],
     ),
+    ("meshMTLS", &["cipherSuites", "ecdhCurves"]),
     ("outboundTrafficPolicy", &["tls"]),
     (
         "defaultConfig",

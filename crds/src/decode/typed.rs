@@ -105,6 +105,7 @@ const USER_MAPS: &[&str] = &[
     "headers",
     "labels",
     "matchLabels",
+    "portLevelMtls",
     "ports",
     "proxyMetadata",
     "queryParams",

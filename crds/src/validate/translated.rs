@@ -19,7 +19,8 @@ const DESTINATION_RULE: &[Line<DestinationRule>] = &[("workloadSelector", |rule|
 const TRAFFIC_POLICY: &[Line<TrafficPolicy>] = &[("tunnel", |policy| policy.tunnel.is_some())];
 
 /// Of traffic policies, and of their ports' settings.
-const CLIENT_TLS: &[Line<ClientTls>] = &[("tls", |tls| tls.mode != ClientTlsMode::Disable)];
+const CLIENT_TLS: &[Line<ClientTls>] =
+    &[("tls", |tls| matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual))];
 
 const LOAD_BALANCER: &[Line<LoadBalancer>] = &[
     ("backendUtilization", |lb| lb.backend_utilization.is_some()),

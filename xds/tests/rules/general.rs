@@ -209,3 +209,27 @@ fn x89_debug_types_are_types_that_are_not_served() {
     let said = wire.one();
     assert_eq!((said.names, said.removed), (vec![], strings(&["proxy~2"])));
 }
+
+#[test]
+fn x92_agents_get_their_names_and_settings_without_asking_for_any_by_name() {
+    use xds::{Protocol, TypeUrl};
+    let (nds, pcds) = (TypeUrl::NameTable, TypeUrl::ProxyConfig);
+    for protocol in [Protocol::Sotw, Protocol::Delta] {
+        let mut wire = crate::rig::Wire::new(protocol, &[(nds, "names", "1")]);
+        wire.ask(nds, &[]);
+        let said = wire.one();
+        assert_eq!(
+            (said.kind, said.names.as_slice(), &*said.bodies[0]),
+            (Some(nds), &["names".to_owned()][..], &b"1"[..])
+        );
+        wire.ack(&said);
+        // There are no settings; that is an answer too, and agents wait for one.
+        wire.ask(pcds, &[]);
+        let said = wire.one();
+        assert_eq!((said.kind, said.names.len()), (Some(pcds), 0));
+        wire.ack(&said);
+        wire.put(nds, "names", "2");
+        assert_eq!(wire.one().names, ["names"]);
+        wire.silent();
+    }
+}

@@ -40,6 +40,8 @@ pub(crate) fn resource(kind: TypeUrl, name: &str, text: &str) -> Resource {
             let typed_config = Some(envoy::Any { type_url: text, value: Vec::new() });
             Resource::whole(name, &envoy::TypedExtensionConfig { name: owned, typed_config })
         }
+        // What is in them is none of the protocol's business.
+        TypeUrl::NameTable | TypeUrl::ProxyConfig => Resource::encoded(kind, name, text.into_bytes()),
     }
 }
 

@@ -12,6 +12,7 @@ mod load_balancer;
 mod metadata;
 mod outlier_detection;
 mod remark;
+mod security;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -20,13 +21,13 @@ pub use inbound::{InboundClusterInput, InboundEndpoint, inbound};
 pub use load_balancer::hash_policies;
 
 use crate::endpoint::{AssignmentInput, Vantage, load_assignment};
-use crate::{Translated, message, name};
+use crate::{Translated, message, name, tls};
 use crds::Reason;
 use crds::mesh_config::MeshConfig;
 use crds::networking::SimpleLb;
 use http_protocol::HttpProtocol;
 use model::traffic_policy::{Policy, policy};
-use model::{Endpoints, MergedRule, Protocol, ProxyKind, Resolution, Service, ServicePort};
+use model::{Endpoints, MergedRule, Peers, Protocol, ProxyKind, Resolution, Service, ServicePort};
 use remark::Remarks;
 use xds::envoy::Cluster;
 use xds::envoy::cluster::cluster as part;
@@ -41,6 +42,8 @@ pub struct ClusterInput<'a> {
     pub kind: ProxyKind,
     /// Needed by DNS types: their load assignment is part of the cluster.
     pub endpoints: Option<&'a Endpoints>,
+    /// Who is at the other end, for clients that have certificates; `None` for those that have none.
+    pub peers: Option<&'a Peers>,
 }
 
 /// Envoy's cluster types that services have.
@@ -111,6 +114,7 @@ pub fn cluster_seen_from(input: &ClusterInput<'_>, vantage: Option<&Vantage>) ->
     connection_pool::apply(&mut cluster, &mut protocol, &policy, mesh, &mut remarks);
     outlier_detection::apply(&mut cluster, &mut protocol, service, &policy, &mut remarks);
     load_balancer::apply(&mut cluster, service, &policy, mesh, &mut remarks);
+    security::apply(&mut cluster, input, discovery, &policy);
     proxy_protocol(&mut cluster, &policy, &mut remarks);
     protocol.finish(&mut cluster);
     Some(Translated { resource: cluster, problems: remarks.problems() })
@@ -155,9 +159,7 @@ fn port_override(service: &Service, port: &ServicePort) -> Option<part::LbConfig
 
 /// Announces the downstream's address to the upstream with HAProxy's protocol.
 fn proxy_protocol(cluster: &mut Cluster, policy: &Policy<'_>, remarks: &mut Remarks<'_>) {
-    use xds::envoy::pb::envoy::extensions::transport_sockets::{
-        proxy_protocol::v3::ProxyProtocolUpstreamTransport, raw_buffer::v3::RawBuffer,
-    };
+    use xds::envoy::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
     use xds::envoy::{
         ProxyProtocolConfig, TransportSocket, core::proxy_protocol_config::Version, core::transport_socket,
     };
@@ -170,14 +172,20 @@ fn proxy_protocol(cluster: &mut Cluster, policy: &Policy<'_>, remarks: &mut Rema
             return remarks.add(policy.origins.proxy_protocol, "proxyProtocol.version", reason);
         }
     };
-    let socket = |name: &str, config| TransportSocket {
-        name: name.to_owned(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(config)),
+    // Around whatever the cluster speaks otherwise.
+    let around = |inner: TransportSocket| {
+        let config = ProxyProtocolUpstreamTransport {
+            config: Some(ProxyProtocolConfig { version: version.into(), ..Default::default() }),
+            transport_socket: Some(inner),
+            ..Default::default()
+        };
+        let config_type = Some(transport_socket::ConfigType::TypedConfig(message::any(&config)));
+        TransportSocket { name: "envoy.transport_sockets.upstream_proxy_protocol".to_owned(), config_type }
     };
-    let config = ProxyProtocolUpstreamTransport {
-        config: Some(ProxyProtocolConfig { version: version.into(), ..Default::default() }),
-        transport_socket: Some(socket("envoy.transport_sockets.raw_buffer", message::any(&RawBuffer {}))),
-        ..Default::default()
-    };
-    cluster.transport_socket = Some(socket("envoy.transport_sockets.upstream_proxy_protocol", message::any(&config)));
+    for socket in &mut cluster.transport_socket_matches {
+        socket.transport_socket = socket.transport_socket.take().map(around);
+    }
+    if cluster.transport_socket_matches.is_empty() {
+        cluster.transport_socket = Some(around(cluster.transport_socket.take().unwrap_or_else(tls::plain)));
+    }
 }

@@ -9,13 +9,14 @@ mod tests;
 
 pub(crate) use preference::LocalityPreference;
 
-use crate::{Translated, cluster, message, name};
+use crate::{Translated, cluster, message, name, tls};
 use crds::mesh_config::MeshConfig;
 use group::Group;
 use model::endpoint::Workload;
 use model::traffic_policy::{Policy, policy};
 use model::{
     Address, Endpoint, Endpoints, Health, Labels, Locality, MergedRule, ProxyKind, Resolution, Service, ServicePort,
+    TlsMode,
 };
 use std::sync::Arc;
 use xds::envoy::endpoint::lb_endpoint::HostIdentifier;
@@ -145,13 +146,24 @@ fn lb_endpoint(from: &Endpoint) -> LbEndpoint {
     };
     LbEndpoint {
         health_status: health.into(),
-        metadata: from.workload.as_ref().map(|it| workload_metadata(it)),
+        metadata: metadata(from),
         load_balancing_weight: message::uint32(from.weight.max(1)),
         host_identifier: Some(HostIdentifier::Endpoint(envoy::Endpoint {
             address: Some(address),
             ..Default::default()
         })),
     }
+}
+
+/// `tlsMode: istio` makes clients that have certificates pick the socket that speaks mutual TLS.
+fn metadata(from: &Endpoint) -> Option<envoy::Metadata> {
+    let mut metadata = from.workload.as_ref().map(|it| workload_metadata(it));
+    if from.tls == TlsMode::Istio {
+        let fields = message::structure([(tls::MODE, message::string_value(tls::MODE_ISTIO))]);
+        let all = &mut metadata.get_or_insert_default().filter_metadata;
+        all.insert("envoy.transport_socket_match".to_owned(), fields);
+    }
+    metadata
 }
 
 /// `istio.workload`: `name;namespace;canonical name;canonical revision;cluster`, by which metrics name the server. The

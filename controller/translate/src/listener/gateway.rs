@@ -4,13 +4,14 @@
 use super::chain::{self, Chain, Content, Origin};
 use super::{Bind, ONE_CONNECTION_PER_EVENT, access_log, http, inspector, sni, tcp};
 use crate::route::Client;
-use crate::{Translated, name};
+use crate::{Translated, name, tls};
 use crds::mesh_config::MeshConfig;
 use crds::networking::{RouteDestination, ServerTlsMode};
 use crds::{Problem, Reason};
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
-use model::{Destinations, GatewayServer, RouteRules, TlsServer, port};
+use model::{Certificates, Destinations, GatewayServer, RouteRules, TlsServer, port};
+use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayListenerInput<'a> {
@@ -23,6 +24,7 @@ pub struct GatewayListenerInput<'a> {
     pub destinations: &'a Destinations<'a>,
     pub mesh: &'a MeshConfig,
     pub client: &'a Client<'a>,
+    pub certificates: Certificates,
 }
 
 /// The listener of a gateway's port. `None`: none of its servers leads anywhere, or the proxy itself has the port.
@@ -71,6 +73,8 @@ fn http_chain<'a>(input: &GatewayListenerInput<'a>, address: &str) -> Option<Cha
         role: http::Role::Gateway,
         protocol: input.server.protocol,
         mesh: input.mesh,
+        // The gateway does not tell HTTP from other traffic of a port that is sniffed: requests say what they are.
+        upstream_alpn: (input.certificates == Certificates::Workload).then_some(tls::ALPN_OF_REQUESTS),
     };
     let origin = Origin { object: &first.gateway, field: "spec.servers".into(), name: first.gateway.to_string() };
     Some(opaque_chain(vec![], http::filter(&manager), origin))
@@ -197,7 +201,7 @@ fn finish(input: &GatewayListenerInput<'_>, listener_name: String, chains: Vec<C
         address: Bind::parse(input.bind).map(|it| it.address(input.port)),
         traffic_direction: TrafficDirection::Outbound.into(),
         // No timeout of its own: Envoy's 15 seconds end handshakes that never come.
-        listener_filters: has_sni.then(inspector::tls).into_iter().collect(),
+        listener_filters: has_sni.then(|| inspector::tls(&BTreeSet::new())).into_iter().collect(),
         filter_chains,
         max_connections_to_accept_per_socket_event: ONE_CONNECTION_PER_EVENT,
         access_log: access_log::of_listener(input.mesh),

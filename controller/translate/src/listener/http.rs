@@ -1,18 +1,21 @@
-//! The HTTP connection manager and its filters (`istio.md` 2.5), for stock Envoy: without Istio's own extensions, and
-//! without certificates.
+//! The HTTP connection manager and its filters (`istio.md` 2.5), for stock Envoy: without Istio's own extensions.
 
 use super::{access_log, network_filter};
 use crate::message;
 use crds::mesh_config::{MeshConfig, Normalization};
-use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
+use envoy_types::pb::envoy::config::core::v3::{
+    DataSource, Http1ProtocolOptions, Http2ProtocolOptions, data_source::Specifier,
+};
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::FilterStateValue;
 use envoy_types::pb::envoy::extensions::filters::http::{
     cors::v3::Cors,
     fault::v3::HttpFault,
     grpc_stats::v3::{FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier},
     grpc_web::v3::GrpcWeb,
     router::v3::Router,
+    set_filter_state::v3::Config as SetFilterState,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, RequestIdExtension,
@@ -33,6 +36,8 @@ pub(super) struct Manager<'a> {
     pub(super) role: Role,
     pub(super) protocol: Protocol,
     pub(super) mesh: &'a MeshConfig,
+    /// What upstream connections of the mesh say that they carry; `None`: what their cluster says.
+    pub(super) upstream_alpn: Option<&'static str>,
 }
 
 pub(super) enum Routes {
@@ -63,7 +68,7 @@ fn http_connection_manager(manager: &Manager<'_>) -> HttpConnectionManager {
     HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: manager.stat_prefix.clone(),
-        http_filters: http_filters(manager.protocol),
+        http_filters: http_filters(manager.protocol, manager.upstream_alpn),
         http_protocol_options: http_protocol_options(*role),
         http2_protocol_options: http2_protocol_options(*role, manager.protocol),
         server_name: "istio-envoy".into(),
@@ -142,7 +147,7 @@ fn set_current_client_cert_details(role: Role) -> Option<SetCurrentClientCertDet
 }
 
 /// In Istio's order, less what stock Envoy does not have.
-fn http_filters(protocol: Protocol) -> Vec<HttpFilter> {
+fn http_filters(protocol: Protocol, upstream_alpn: Option<&str>) -> Vec<HttpFilter> {
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(
@@ -151,14 +156,33 @@ fn http_filters(protocol: Protocol) -> Vec<HttpFilter> {
         ..Default::default()
     };
     let grpc_web = (protocol == Protocol::GrpcWeb).then(|| http_filter("envoy.filters.http.grpc_web", &GrpcWeb {}));
-    let rest = [
+    let filters = [
         http_filter("envoy.filters.http.grpc_stats", &grpc_stats),
         // Routes configure these two (`typed_per_filter_config`).
         http_filter("envoy.filters.http.fault", &HttpFault::default()),
         http_filter("envoy.filters.http.cors", &Cors {}),
-        http_filter("envoy.filters.http.router", &Router::default()),
     ];
-    grpc_web.into_iter().chain(rest).collect()
+    let alpn = upstream_alpn.map(|it| http_filter("envoy.filters.http.set_filter_state", &application_protocols(it)));
+    let router = http_filter("envoy.filters.http.router", &Router::default());
+    grpc_web.into_iter().chain(filters).chain(alpn).chain([router]).collect()
+}
+
+/// In the place of the ALPN of whichever cluster the request goes to, where that speaks TLS: what Istio's own ALPN
+/// filter does (`istio.md` 3.4).
+fn application_protocols(alpn: &str) -> SetFilterState {
+    use envoy_types::pb::envoy::config::core::v3::{SubstitutionFormatString, substitution_format_string::Format};
+    use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::filter_state_value::{
+        Key, SharedWithUpstream, Value,
+    };
+    let text = DataSource { specifier: Some(Specifier::InlineString(alpn.to_owned())), ..Default::default() };
+    let format = SubstitutionFormatString { format: Some(Format::TextFormatSource(text)), ..Default::default() };
+    let value = FilterStateValue {
+        key: Some(Key::ObjectKey("envoy.network.application_protocols".to_owned())),
+        value: Some(Value::FormatString(format)),
+        shared_with_upstream: SharedWithUpstream::Once.into(),
+        ..Default::default()
+    };
+    SetFilterState { on_request_headers: vec![value], ..Default::default() }
 }
 
 fn http_filter<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
@@ -190,7 +214,7 @@ pub(super) mod tests {
 
     fn made(role: Role, protocol: Protocol, mesh: &MeshConfig) -> HttpConnectionManager {
         let routes = Routes::Discovered("80".into());
-        manager(&filter(&Manager { stat_prefix: "x;".into(), routes, role, protocol, mesh }))
+        manager(&filter(&Manager { stat_prefix: "x;".into(), routes, role, protocol, mesh, upstream_alpn: None }))
     }
 
     #[test]

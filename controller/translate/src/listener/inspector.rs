@@ -15,10 +15,11 @@ use envoy_types::pb::envoy::r#type::v3::Int32Range;
 use prost::{Message, Name};
 use std::collections::BTreeSet;
 
-/// Reads the SNI. Istio's buffer size: a ClientHello rarely needs Envoy's default of 64 KiB.
-pub(super) fn tls() -> ListenerFilter {
+/// Tells TLS, and reads SNI and ALPN; `except` are ports where the server may speak first, or where nobody asks. Istio's buffer size: a ClientHello rarely needs Envoy's default of 64 KiB.
+pub(super) fn tls(except: &BTreeSet<u16>) -> ListenerFilter {
     let config = TlsInspector { initial_read_buffer_size: message::uint32(512), ..Default::default() };
-    listener_filter("envoy.filters.listener.tls_inspector", &config)
+    let filter = listener_filter("envoy.filters.listener.tls_inspector", &config);
+    ListenerFilter { filter_disabled: any_port(except), ..filter }
 }
 
 /// Tells HTTP from anything else; `except` are ports where the server may speak first, or where nobody asks.

@@ -1,7 +1,7 @@
 //! Listeners: what Envoy accepts, and the filter chains that decide what becomes of it (`istio.md` 2.3, 2.5, 2.6).
 //!
 //! [`outbound`] are a sidecar's listeners for the services it sees, [`inbound`] those for its own workload,
-//! [`gateway`] those of routers. Without certificates (no CA yet) everything is plain text or passed through.
+//! [`gateway`] those of routers. For proxies without certificates everything is plain text or passed through.
 
 mod access_log;
 mod chain;
@@ -79,6 +79,7 @@ pub fn http_proxy(bind: &str, port: u16, route: &name::SidecarRoute, mesh: &Mesh
         role: http::Role::Proxy,
         protocol: Protocol::HttpProxy,
         mesh,
+        upstream_alpn: None,
     };
     let address = Bind::parse(bind).map_or_else(|| message::socket_address(bind, port), |it| it.address(port));
     Listener {

@@ -2,11 +2,11 @@
 
 use super::see::{EndpointTable, RuleTable, merged_rule};
 use crate::catalog::Mesh;
-use crate::key::{ClusterKey, VantageKey};
+use crate::key::{CERTIFICATES, ClusterKey, VantageKey};
 use crate::made::{Made, entry};
 use crate::scope::{Feed, Member};
 use crds::mesh_config::MeshConfig;
-use model::{Endpoints, Resolution, Service, ServiceKey};
+use model::{Certificates, Endpoints, Peers, Resolution, Service, ServiceKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tables::{Reads, Table};
@@ -14,16 +14,35 @@ use translate::cluster::{self, ClusterInput};
 use translate::endpoint::{self, AssignmentInput, Vantage};
 use xds::{Layer, Resource};
 type Services = Table<ServiceKey, Service>;
+pub(crate) type ClusterTables<'t> =
+    (&'t Services, &'t RuleTable, &'t Mesh, &'t EndpointTable, (&'t Clients, &'t Table<ServiceKey, Peers>));
+
+pub(crate) type Clients = Table<Certificates, ()>;
+
+/// Whether there is anybody to make it for. Plain text is made before anybody is there.
+pub(crate) fn is_wanted(reads: &mut Reads, clients: &Clients, of: Certificates) -> bool {
+    match of {
+        Certificates::Workload => reads.get(clients, &of).is_some(),
+        Certificates::None => {
+            reads.get(clients, &of).is_some() || reads.get(clients, &Certificates::Workload).is_none()
+        }
+    }
+}
+
 pub(crate) fn cluster(
     reads: &mut Reads,
-    (services, rules, mesh, endpoints): (&Services, &RuleTable, &Mesh, &EndpointTable),
+    (services, rules, mesh, endpoints, (clients, peers)): ClusterTables<'_>,
     (key, vantage): &SeenKey,
 ) -> Option<Made> {
+    if !is_wanted(reads, clients, key.certificates) {
+        return None;
+    }
     let mesh = reads.get(mesh, &())?;
     let service = reads.get(services, &key.service)?;
     let rule = merged_rule(reads, rules, key.rule.as_ref());
     let by_name = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
     let endpoints = by_name.then(|| reads.get(endpoints, &key.service)).flatten();
+    let nobody = Peers::default();
     let input = ClusterInput {
         service,
         port: service.port(key.port)?,
@@ -32,6 +51,10 @@ pub(crate) fn cluster(
         mesh,
         kind: key.kind,
         endpoints: endpoints.map(|it| &**it),
+        peers: match key.certificates {
+            Certificates::Workload => Some(reads.get(peers, &key.service).map_or(&nobody, |it| &**it)),
+            Certificates::None => None,
+        },
     };
     let vantage = vantage.as_deref().map(VantageKey::value);
     let made = cluster::cluster_seen_from(&input, vantage.as_ref())?;
@@ -77,7 +100,16 @@ pub(crate) fn assignment(
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Entry {
     Cluster(SeenKey),
-    Mask(Arc<str>),
+    Mask(Arc<str>, Certificates),
+}
+
+impl Entry {
+    pub(crate) fn certificates(&self) -> Certificates {
+        match self {
+            Self::Cluster((key, _)) => key.certificates,
+            Self::Mask(_, certificates) => *certificates,
+        }
+    }
 }
 
 /// The clusters of a member that are the same wherever the proxy stands.
@@ -88,11 +120,11 @@ pub(crate) fn shared_entries(member: &Member) -> impl Iterator<Item = &ClusterKe
 /// Whether `own` needs entries of its own beside the base's.
 pub(crate) fn differing_clusters(own: &Member, base: Option<&Member>) -> Vec<Entry> {
     let same = |cluster: &ClusterKey| base.is_some_and(|it| it.clusters.iter().any(|other| other.key == *cluster));
-    let mut entries: Vec<Entry> =
-        shared_entries(own).filter(|it| !same(it)).map(|it| Entry::Cluster((it.clone(), None))).collect();
+    let entry = |key: &ClusterKey| key.of_clients().map(|key| Entry::Cluster((key, None)));
+    let mut entries: Vec<Entry> = shared_entries(own).filter(|it| !same(it)).flat_map(entry).collect();
     let names: BTreeSet<&Arc<str>> = own.clusters.iter().map(|it| &it.name).collect();
     let hidden = base.into_iter().flat_map(|it| &it.clusters).filter(|it| !names.contains(&it.name));
-    entries.extend(hidden.map(|it| Entry::Mask(it.name.clone())));
+    entries.extend(hidden.flat_map(|it| CERTIFICATES.map(|of| Entry::Mask(it.name.clone(), of))));
     entries
 }
 

@@ -1,5 +1,6 @@
 //! Outbound listeners.
 
+use super::cluster::{Clients, is_wanted};
 use super::placement::{PortClass, SlotClass, SlotGroups};
 use super::see::{OwnKey, SeeTables, client, destinations, merged_rule, see};
 use crate::catalog::Mesh;
@@ -8,7 +9,7 @@ use crate::made::{Made, entry};
 use crate::scope::{Member, Scope};
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
-use model::{Destinations, Hostname, RouteRules, ServiceKey};
+use model::{Certificates, Destinations, Hostname, RouteRules, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tables::{Reads, Shared, Table};
@@ -48,15 +49,18 @@ pub(crate) type ListenerTables<'t> = (
     SeeTables<'t>,
     (&'t SlotGroups<ServiceKey>, &'t SlotGroups<OwnKey>),
     &'t Table<ObjectKey, RouteRules>,
-    &'t Table<Arc<ScopeKey>, Scope>,
+    (&'t Table<Arc<ScopeKey>, Scope>, &'t Clients),
     &'t Mesh,
 );
 
 pub(crate) fn outbound_listener(
     reads: &mut Reads,
-    (see_tables, (base_slots, own_slots), all_rules, scopes, mesh): ListenerTables<'_>,
-    key: &SlotKey,
+    (see_tables, (base_slots, own_slots), all_rules, (scopes, clients), mesh): ListenerTables<'_>,
+    (key, certificates): &(SlotKey, Certificates),
 ) -> Option<Made> {
+    if !is_wanted(reads, clients, *certificates) {
+        return None;
+    }
     let mesh = reads.get(mesh, &())?;
     let mut policy = &mesh.outbound_traffic_policy;
     let mut bind_to_port = false;
@@ -100,6 +104,7 @@ pub(crate) fn outbound_listener(
         policy,
         mesh,
         client: &client,
+        certificates: *certificates,
     };
     Some(Made::optional(listener::listener(&slot), &owner))
 }

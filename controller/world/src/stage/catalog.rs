@@ -5,16 +5,21 @@ use crate::key::RuleKey;
 use crate::outbound::{self};
 use crds::{ObjectKey, Problem};
 use model::endpoint::PodFacts;
-use model::{Endpoints, Hostname, Locality, RouteRules, Service, ServiceKey, Visibility};
+use model::{
+    Endpoints, Hostname, Locality, Namespace, Peers, Policies, Proxy, RouteRules, Service, ServiceKey, Visibility,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tables::{Commit, Dump, Table, keys_from};
+use xds::ConnectionId;
 
 use super::inputs::Inputs;
 
 /// What exists, whoever looks at it.
 pub(crate) struct Catalog {
+    policies_by_namespace: Groups<Arc<str>, ObjectKey>,
+    pub(crate) policies: Table<Namespace, Policies>,
     entries_by_service: Groups<ServiceKey, ObjectKey>,
     aliases_by_target: Groups<Hostname, ObjectKey>,
     slices_by_service: Groups<ObjectKey, ObjectKey>,
@@ -22,6 +27,7 @@ pub(crate) struct Catalog {
     pub(crate) sidecars_by_namespace: Groups<Arc<str>, ObjectKey>,
     localities: Table<ObjectKey, Arc<Locality>>,
     pods: Table<ObjectKey, PodFacts>,
+    pub(crate) proxies: Table<ConnectionId, Proxy>,
     pods_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) services: Table<ServiceKey, Service>,
     pub(crate) services_by_namespace: Groups<Arc<str>, ServiceKey>,
@@ -31,6 +37,7 @@ pub(crate) struct Catalog {
     /// The public service of a host.
     pub(crate) hosts: Table<Hostname, ServiceKey>,
     pub(crate) endpoints: Table<ServiceKey, Endpoints>,
+    pub(crate) peers: Table<ServiceKey, Peers>,
     rules_by_host: Groups<RuleKey, ObjectKey>,
     pub(crate) rules: Table<RuleKey, Rules>,
     pub(crate) rules_by_namespace: Groups<Arc<str>, RuleKey>,
@@ -50,6 +57,8 @@ pub(crate) struct Catalog {
 impl Catalog {
     pub(crate) fn new(c: &mut Commit) -> Self {
         Self {
+            policies_by_namespace: c.table("peer_authentications_by_namespace"),
+            policies: c.table("policies"),
             entries_by_service: c.table("entries_by_service"),
             aliases_by_target: c.table("aliases_by_target"),
             slices_by_service: c.table("slices_by_service"),
@@ -57,6 +66,7 @@ impl Catalog {
             sidecars_by_namespace: c.table("sidecars_by_namespace"),
             localities: c.table("localities"),
             pods: c.table("pod_facts"),
+            proxies: c.table("known_proxies"),
             pods_by_namespace: c.table("pods_by_namespace"),
             services: c.table("services"),
             services_by_namespace: c.table("services_by_namespace"),
@@ -65,6 +75,7 @@ impl Catalog {
             services_by_ip: c.table("services_by_ip"),
             hosts: c.table("hosts"),
             endpoints: c.table("endpoints"),
+            peers: c.table("peers"),
             rules_by_host: c.table("rules_by_host"),
             rules: c.table("rules"),
             rules_by_namespace: c.table("rules_by_namespace"),
@@ -82,8 +93,17 @@ impl Catalog {
     }
 
     pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs) {
+        self.commit_policies(c, i);
         self.commit_services(c, i);
         self.commit_rules(c, i);
+    }
+
+    fn commit_policies(&mut self, c: &mut Commit, i: &Inputs) {
+        c.group(&mut self.policies_by_namespace, &i.peer_authentications, |key, _| vec![key.namespace.clone()]);
+        let own = keys_from(&self.policies_by_namespace, |namespace, _| [namespace.clone()]);
+        let root = keys_from(&i.mesh, |_, mesh| [Namespace::from(mesh.root_namespace.as_str())]);
+        let from = (&self.policies_by_namespace, &i.peer_authentications, &i.mesh);
+        c.derive(&mut self.policies, &[&own, &root], from, catalog::policies);
     }
 
     fn commit_services(&mut self, c: &mut Commit, i: &Inputs) {
@@ -98,6 +118,8 @@ impl Catalog {
         });
         let pods = keys_from(&i.pods, |key, _| [key.clone()]);
         c.derive(&mut self.pods, &[&pods], (&i.pods, &self.localities), catalog::pod_facts);
+        let proxies = keys_from(&i.proxies, |id, _| [*id]);
+        c.derive(&mut self.proxies, &[&proxies], (&i.proxies, &self.pods), catalog::known_proxy);
         c.group(&mut self.pods_by_namespace, &self.pods, |key, _| vec![key.namespace.clone()]);
 
         let kube = keys_from(&i.services, |key, _| [catalog::service_of_kube(key)]);
@@ -124,8 +146,13 @@ impl Catalog {
             (&self.entries_by_service, &i.service_entries),
             (&self.workloads_by_namespace, &i.workload_entries),
             (&self.pods_by_namespace, &self.pods),
+            (&self.policies, &i.mesh),
         );
         c.derive(&mut self.endpoints, &[&services], from, catalog::endpoints);
+        // A row of its own: it seldom differs when endpoints do, and clusters depend on no more.
+        c.derive(&mut self.peers, &[&services], &self.endpoints, |reads, endpoints, key| {
+            Some(reads.get(endpoints, key)?.peers())
+        });
     }
 
     fn commit_rules(&mut self, c: &mut Commit, i: &Inputs) {
@@ -163,6 +190,8 @@ impl Catalog {
 
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
         vec![
+            &self.policies_by_namespace,
+            &self.policies,
             &self.entries_by_service,
             &self.aliases_by_target,
             &self.slices_by_service,
@@ -170,6 +199,7 @@ impl Catalog {
             &self.sidecars_by_namespace,
             &self.localities,
             &self.pods,
+            &self.proxies,
             &self.pods_by_namespace,
             &self.services,
             &self.services_by_namespace,
@@ -178,6 +208,7 @@ impl Catalog {
             &self.services_by_ip,
             &self.hosts,
             &self.endpoints,
+            &self.peers,
             &self.rules_by_host,
             &self.rules,
             &self.rules_by_namespace,

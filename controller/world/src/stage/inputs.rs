@@ -3,7 +3,7 @@
 use crate::catalog::{Mesh, Objects};
 use crate::input::Sorted;
 use crds::mesh_config::MeshConfig;
-use crds::{kube, networking as n};
+use crds::{kube, networking as n, security as s};
 use model::Proxy;
 use tables::{Commit, Dump, Table};
 use xds::ConnectionId;
@@ -14,6 +14,7 @@ pub(crate) struct Inputs {
     pub(crate) gateways: Objects<n::Gateway>,
     pub(crate) namespaces: Objects<()>,
     pub(crate) nodes: Objects<()>,
+    pub(crate) peer_authentications: Objects<s::PeerAuthentication>,
     pub(crate) pods: Objects<kube::Pod>,
     pub(crate) service_entries: Objects<n::ServiceEntry>,
     pub(crate) services: Objects<kube::Service>,
@@ -32,6 +33,7 @@ impl Inputs {
             gateways: c.table("gateways"),
             namespaces: c.table("namespaces"),
             nodes: c.table("nodes"),
+            peer_authentications: c.table("peer_authentications"),
             pods: c.table("pods"),
             service_entries: c.table("service_entries"),
             services: c.table("kube_services"),
@@ -57,6 +59,7 @@ impl Inputs {
         c.input(&mut self.gateways, take(&mut sorted.gateways));
         c.input(&mut self.namespaces, take(&mut sorted.namespaces));
         c.input(&mut self.nodes, take(&mut sorted.nodes));
+        c.input(&mut self.peer_authentications, take(&mut sorted.peer_authentications));
         c.input(&mut self.pods, take(&mut sorted.pods));
         c.input(&mut self.service_entries, take(&mut sorted.service_entries));
         c.input(&mut self.services, take(&mut sorted.services));
@@ -74,6 +77,7 @@ impl Inputs {
             &self.gateways,
             &self.namespaces,
             &self.nodes,
+            &self.peer_authentications,
             &self.pods,
             &self.service_entries,
             &self.services,

@@ -1,11 +1,11 @@
 //! What scopes send.
 
 use crate::catalog::Groups;
-use crate::key::{ClusterKey, ScopeKey, SetKey, SlotKey, TableKey, VantageKey, VirtualHostKey};
+use crate::key::{CERTIFICATES, ClusterKey, ScopeKey, SetKey, SlotKey, TableKey, VantageKey, VirtualHostKey};
 use crate::made::Made;
 use crate::outbound::{self, EncodedHost, Entry, HostMap, OwnKey, Placement, SeenKey, SlotGroups};
 use crate::scope::{Feed, Member};
-use model::{ProxyKind, ServiceKey};
+use model::{Certificates, ProxyKind, ServiceKey};
 use std::sync::Arc;
 use tables::{Commit, Dump, Table, keys_from};
 use xds::{Layer, Pieces, Resource};
@@ -23,7 +23,7 @@ pub(crate) struct Outbound {
     vantages: Table<SeenSet, Vec<(ClusterKey, Feed)>>,
     pub(crate) clusters: Table<SeenKey, Made>,
     cluster_entries: Table<(SeenSet, Entry), Option<Arc<Resource>>>,
-    pub(crate) cds: Table<SeenSet, Layer>,
+    pub(crate) cds: Table<(SeenSet, Certificates), Layer>,
     assignments: Table<SeenKey, Arc<Resource>>,
     assignment_entries: Table<(SeenSet, SeenKey), Arc<Resource>>,
     pub(crate) eds: Table<SeenSet, Layer>,
@@ -36,8 +36,8 @@ pub(crate) struct Outbound {
     pub(crate) rds: Table<SetKey, Layer>,
     slots: SlotGroups<ServiceKey>,
     own_slots: SlotGroups<OwnKey>,
-    pub(crate) listeners: Table<SlotKey, Made>,
-    pub(crate) lds: Table<SetKey, Layer>,
+    pub(crate) listeners: Table<(SlotKey, Certificates), Made>,
+    pub(crate) lds: Table<(SetKey, Certificates), Layer>,
     pub(crate) scope_listeners: Table<Arc<ScopeKey>, Layer>,
 }
 
@@ -109,19 +109,23 @@ impl Outbound {
     }
 
     fn commit_clusters(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
-        let all = |it: &Member| outbound::shared_entries(it).map(|key| (key.clone(), None)).collect::<Vec<_>>();
+        let all = |it: &Member| {
+            let each = |key: &ClusterKey| key.of_clients().map(|key| (key, None));
+            outbound::shared_entries(it).flat_map(each).collect::<Vec<_>>()
+        };
         let base = keys_from(&s.base, |_, it| all(it));
         let router = keys_from(&s.router_base, |_, it| all(it));
         let own = keys_from(&s.own, |_, it| all(&it.member));
         let seen = keys_from(&self.vantages, |(_, vantage), list| {
-            with_feed(list, Feed::ClusterByVantage).map(|key| (key.clone(), vantage.clone())).collect::<Vec<_>>()
+            let each = |key: &ClusterKey| key.of_clients().map(|key| (key, vantage.clone()));
+            with_feed(list, Feed::ClusterByVantage).flat_map(each).collect::<Vec<_>>()
         });
-        let from = (&k.services, &k.rules, &i.mesh, &k.endpoints);
+        let from = (&k.services, &k.rules, &i.mesh, &k.endpoints, (&s.clients, &k.peers));
         c.derive(&mut self.clusters, &[&base, &router, &own, &seen], from, outbound::cluster);
 
         let of_set = |set: SetKey, it: &Member| {
-            let entry = |key: &ClusterKey| ((set.clone(), None), Entry::Cluster((key.clone(), None)));
-            outbound::shared_entries(it).map(entry).collect::<Vec<_>>()
+            let entry = |key: ClusterKey| ((set.clone(), None), Entry::Cluster((key, None)));
+            outbound::shared_entries(it).flat_map(|key| key.of_clients().map(entry)).collect::<Vec<_>>()
         };
         let base = keys_from(&s.base, |_, it| of_set(SetKey::Base, it));
         let router = keys_from(&s.router_base, |_, it| of_set(SetKey::RouterBase, it));
@@ -130,22 +134,22 @@ impl Outbound {
             entries.into_iter().map(|entry| ((SetKey::Own(scope.clone()), None), entry)).collect::<Vec<_>>()
         });
         let seen = keys_from(&self.vantages, |set, list| {
-            let entry = |key: &ClusterKey| (set.clone(), Entry::Cluster((key.clone(), set.1.clone())));
-            with_feed(list, Feed::ClusterByVantage).map(entry).collect::<Vec<_>>()
+            let entry = |key: ClusterKey| (set.clone(), Entry::Cluster((key, set.1.clone())));
+            with_feed(list, Feed::ClusterByVantage).flat_map(|key| key.of_clients().map(entry)).collect::<Vec<_>>()
         });
         let from = &self.clusters;
         c.derive(&mut self.cluster_entries, &[&base, &router, &own, &seen], from, |reads, clusters, (_, entry)| {
             match entry {
-                Entry::Mask(_) => Some(None),
+                Entry::Mask(..) => Some(None),
                 Entry::Cluster(key) => Some(Some(reads.get(clusters, key)?.resource.clone()?)),
             }
         });
         c.collect(&mut self.cds, &self.cluster_entries, |(set, entry), resource| {
             let name = match entry {
-                Entry::Mask(name) => name.clone(),
+                Entry::Mask(name, _) => name.clone(),
                 Entry::Cluster(_) => resource.as_ref()?.name.clone(),
             };
-            Some((set.clone(), name, (**resource).clone()))
+            Some(((set.clone(), entry.certificates()), name, (**resource).clone()))
         });
     }
 
@@ -238,14 +242,15 @@ impl Outbound {
     fn commit_listeners(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
         c.group(&mut self.slots, &self.placements, |_, it| it.slots(&SetKey::Base));
         c.group(&mut self.own_slots, &self.own_placements, |(scope, _), it| it.slots(&SetKey::Own(scope.clone())));
-        let base = keys_from(&self.slots, |key, _| [key.slot.clone()]);
-        let own = keys_from(&self.own_slots, |key, _| [key.slot.clone()]);
+        let each = |slot: &SlotKey| CERTIFICATES.map(|of| (slot.clone(), of));
+        let base = keys_from(&self.slots, |key, _| each(&key.slot));
+        let own = keys_from(&self.own_slots, |key, _| each(&key.slot));
         let see = (&k.hosts, &s.base, (&s.own_by_host, &s.own), &k.rules);
-        let from = (see, (&self.slots, &self.own_slots), &k.routes, &s.scopes, &i.mesh);
+        let from = (see, (&self.slots, &self.own_slots), &k.routes, (&s.scopes, &s.clients), &i.mesh);
         c.derive(&mut self.listeners, &[&base, &own], from, outbound::outbound_listener);
-        c.collect(&mut self.lds, &self.listeners, |key, made| {
+        c.collect(&mut self.lds, &self.listeners, |(key, of), made| {
             let resource = made.resource.clone()?;
-            Some((key.set.clone(), resource.name.clone(), Some(resource)))
+            Some(((key.set.clone(), *of), resource.name.clone(), Some(resource)))
         });
         let scopes = keys_from(&s.scopes, |key, _| (key.kind == ProxyKind::Sidecar).then(|| key.clone()));
         c.derive(&mut self.scope_listeners, &[&scopes], (&s.scopes, &i.mesh), outbound::scope_listeners);

@@ -4,7 +4,7 @@ use crate::catalog::Groups;
 use crate::key::{Reach, ScopeKey};
 use crate::outbound::OwnKey;
 use crate::scope::{self, Class, Member, Scope, Viewer};
-use model::{Hostname, ProxyKind, ServiceKey};
+use model::{Certificates, Hostname, ProxyKind, ServiceKey};
 use std::sync::Arc;
 use tables::{Commit, Dump, Reads, Shared, Table, keys_from};
 use xds::ConnectionId;
@@ -15,6 +15,8 @@ use super::inputs::Inputs;
 /// Who sees what.
 pub(crate) struct Scopes {
     pub(crate) classes: Table<ConnectionId, Class>,
+    /// Which kinds of clients are connected: only what they need is made.
+    pub(crate) clients: Table<Certificates, ()>,
     pub(crate) scopes: Table<Arc<ScopeKey>, Scope>,
     /// Public services as any namespace sees them, and headless ones as gateways do.
     pub(crate) base: Table<ServiceKey, Member>,
@@ -62,6 +64,7 @@ impl Scopes {
     pub(crate) fn new(c: &mut Commit) -> Self {
         Self {
             classes: c.table("classes"),
+            clients: c.table("clients"),
             scopes: c.table("scopes"),
             base: c.table("base_members"),
             router_base: c.table("router_base_members"),
@@ -71,16 +74,19 @@ impl Scopes {
     }
 
     pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog) {
-        let proxies = keys_from(&i.proxies, |id, _| [*id]);
+        let proxies = keys_from(&k.proxies, |id, _| [*id]);
         let from = (
-            &i.proxies,
+            &k.proxies,
             &i.mesh,
             (&k.sidecars_by_namespace, &i.sidecars),
             &k.routes_by_source,
             (&k.services_by_namespace, &k.services),
             (&i.services, &i.pods),
+            &k.policies,
         );
         c.derive(&mut self.classes, &[&proxies], from, scope::class);
+        let clients = keys_from(&self.classes, |_, class| [class.certificates]);
+        c.derive(&mut self.clients, &[&clients], (), |_, (), _| Some(()));
         let scopes = keys_from(&self.classes, |_, class| [class.scope.clone()]);
         let from = (
             (&k.services, &k.hosts),
@@ -109,6 +115,6 @@ impl Scopes {
     }
 
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
-        vec![&self.classes, &self.scopes, &self.base, &self.router_base, &self.own, &self.own_by_host]
+        vec![&self.classes, &self.clients, &self.scopes, &self.base, &self.router_base, &self.own, &self.own_by_host]
     }
 }

@@ -180,7 +180,7 @@ fn what_is_not_translated_is_named() {
     policy(&[
         ("tls: {mode: DISABLE}", ""),
         ("tls: {mode: SIMPLE}", "?.tls: not translated"),
-        ("tls: {mode: ISTIO_MUTUAL}", "?.tls: not translated"),
+        ("tls: {mode: ISTIO_MUTUAL}", ""),
         ("portLevelSettings: [{port: {number: 1}, tls: {mode: SIMPLE}}]", "?.portLevelSettings[0].tls: not translated"),
         ("tunnel: {targetHost: a.b, targetPort: 1}", "?.tunnel: not translated"),
         ("loadBalancer: {backendUtilization: {}}", "?.loadBalancer.backendUtilization: not translated"),

@@ -3,6 +3,7 @@
 mod fixed;
 mod load_balancing;
 mod policy;
+mod security;
 mod shape;
 
 use super::*;
@@ -75,7 +76,7 @@ fn translated_in(mesh: &MeshConfig, protocol: &str, policy: Value) -> (Value, Ve
 
 fn input<'a>(service: &'a Service, rule: Option<&'a MergedRule>, mesh: &'a MeshConfig) -> ClusterInput<'a> {
     let port = &service.ports[0];
-    ClusterInput { service, port, subset: None, rule, mesh, kind: ProxyKind::Sidecar, endpoints: None }
+    ClusterInput { service, port, subset: None, rule, mesh, kind: ProxyKind::Sidecar, endpoints: None, peers: None }
 }
 
 /// Each policy of an HTTP port gives the part, without a problem.

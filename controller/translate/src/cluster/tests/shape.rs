@@ -13,6 +13,8 @@ fn endpoint(address: Address) -> Endpoint {
         node: None,
         workload: None,
         service_account: None,
+        tls: model::TlsMode::Disabled,
+        hostname: None,
     }
 }
 

@@ -20,6 +20,8 @@ fn endpoint(last: u8, locality: &str) -> Endpoint {
         node: None,
         workload: None,
         service_account: None,
+        tls: TlsMode::Disabled,
+        hostname: None,
     }
 }
 

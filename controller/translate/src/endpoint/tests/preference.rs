@@ -148,6 +148,7 @@ fn dns_clusters_prefer_too() {
         mesh: &case.mesh,
         kind: ProxyKind::Sidecar,
         endpoints: Some(&endpoints),
+        peers: None,
     };
     let here = vantage("r3");
     let seen = cluster::cluster_seen_from(&input, Some(&here)).unwrap().resource;

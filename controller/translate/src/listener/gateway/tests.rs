@@ -43,6 +43,7 @@ fn made(servers: Vec<Server>, rules: &[&RouteRules]) -> (Option<Listener>, Vec<S
         destinations: &destinations,
         mesh: &mesh,
         client: &client,
+        certificates: Certificates::None,
     };
     let made = listener(&input);
     let problems = made.problems.iter().map(|it| format!("{} {}", it.object.name, it.field)).collect();

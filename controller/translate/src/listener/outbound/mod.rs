@@ -11,13 +11,13 @@ pub use slot::{by_endpoint, headless_slots, rds_name, slots};
 use super::chain::{self, Chain, Content, Origin};
 use super::{Bind, ONE_CONNECTION_PER_EVENT, http, inspector, unknown_destination};
 use crate::route::Client;
-use crate::{Translated, message, name};
+use crate::{Translated, message, name, tls};
 use crds::mesh_config::MeshConfig;
 use crds::networking::OutboundTrafficPolicy;
 use crds::{Duration, Problem};
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
-use model::{Destinations, MergedRule, Protocol, Resolution, RouteRules, Service, ServicePort, port};
+use model::{Certificates, Destinations, MergedRule, Protocol, Resolution, RouteRules, Service, ServicePort, port};
 use std::collections::BTreeSet;
 
 /// An address and port, and who wants to be reached there.
@@ -33,6 +33,7 @@ pub struct Slot<'a> {
     pub policy: &'a OutboundTrafficPolicy,
     pub mesh: &'a MeshConfig,
     pub client: &'a Client<'a>,
+    pub certificates: Certificates,
 }
 
 /// A service port.
@@ -183,6 +184,8 @@ fn http_chain<'a>(slot: &'a Slot<'a>, member: &'a Member<'a>, class: Class) -> C
         role: http::Role::Outbound,
         protocol: member.port.protocol,
         mesh: slot.mesh,
+        upstream_alpn: (class == Class::Auto && slot.certificates == Certificates::Workload)
+            .then_some(tls::ALPN_OF_REQUESTS),
     };
     Chain {
         server_names: vec![],
@@ -216,7 +219,7 @@ fn finish(slot: &Slot<'_>, entry: Entry<'_>) -> Listener {
     let has_sni = entry.chains.iter().any(|it| !it.server_names.is_empty());
     let sniffs = entry.chains.iter().any(|it| it.content == Content::SniffedHttp);
     let mut listener_filters = vec![];
-    listener_filters.extend(has_sni.then(inspector::tls));
+    listener_filters.extend(has_sni.then(|| inspector::tls(&BTreeSet::new())));
     listener_filters.extend(sniffs.then(|| inspector::http(&BTreeSet::new())));
     let (filter_chains, default_filter_chain) = filter_chains(slot, entry.chains);
     Listener {

@@ -87,6 +87,7 @@ fn made(bind: &str, services: &[Service], rules: Option<&RouteRules>, bind_to_po
         policy: &policy,
         mesh: &mesh,
         client: &client,
+        certificates: Certificates::None,
     };
     let Translated { resource: listener, problems } = listener(&slot);
     Made { listener, problems }
@@ -286,7 +287,16 @@ fn made_for(a: &Service, b: &Service, rules: &RouteRules) -> Made {
     let policy = OutboundTrafficPolicy { mode: OutboundTrafficPolicyMode::AllowAny, egress_proxy: None };
     let bind = Bind::Ip(a.addresses[0].addr());
     let (port, members) = (a.ports[0].number, vec![member]);
-    let slot = Slot { bind, port, bind_to_port: false, members, policy: &policy, mesh: &mesh, client: &client };
+    let slot = Slot {
+        bind,
+        port,
+        bind_to_port: false,
+        members,
+        policy: &policy,
+        mesh: &mesh,
+        client: &client,
+        certificates: Certificates::None,
+    };
     let Translated { resource: listener, problems } = listener(&slot);
     Made { listener, problems }
 }
