@@ -207,7 +207,7 @@ impl Tools {
     /// When `ip` fails for another reason than that it is there.
     pub fn routes(&self, config: &Config) -> Result<(), ApplyError> {
         if config.families == Families::V4AndV6 {
-            self.ip(&["-6", "addr", "add", "::6/128", "dev", "lo"])?;
+            self.ip(&["-6", "addr", "replace", "::6/128", "dev", "lo"])?;
         }
         if config.mode == Mode::Redirect || config.inbound == Inbound::Nothing {
             return Ok(());

@@ -1,6 +1,5 @@
 //! The server over loopback, with an Envoy and an application made for the test.
 
-use std::future::Future;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
@@ -172,17 +171,15 @@ fn s40_only_loopback_is_local() {
     }
 }
 
-fn probed(action: Action) -> impl Future<Output = (StatusCode, String)> {
-    async move {
-        let path = "/app-health/web/livez";
-        let pod = pod(|options| {
-            options.application = LOCALHOST;
-            options.probes.insert(path.to_owned(), Probe { action, timeout: LIMIT });
-        })
-        .await;
-        let (status, _, body) = ask("GET", pod.address, path).await;
-        (status, body)
-    }
+async fn probed(action: Action) -> (StatusCode, String) {
+    let path = "/app-health/web/livez";
+    let pod = pod(|options| {
+        options.application = LOCALHOST;
+        options.probes.insert(path.to_owned(), Probe { action, timeout: LIMIT });
+    })
+    .await;
+    let (status, _, body) = ask("GET", pod.address, path).await;
+    (status, body)
 }
 
 #[tokio::test]
