@@ -266,6 +266,13 @@ impl Keeper {
     }
 
     fn publish(&self, bundle: Bundle) {
+        // All replicas must follow the Secret they share, whatever was put there; files are held to more.
+        if self.authority.borrow().bundle().may_become(&bundle).is_err() {
+            tracing::warn!(
+                target: "ca::store",
+                "the new root is unrelated to the old one: workloads do not trust each other before all have new certificates"
+            );
+        }
         let next = Arc::new(Authority::new(bundle, self.options.signing.clone()));
         self.announce(&next, "the CA's bundle has changed");
         self.authority.send_replace(next);

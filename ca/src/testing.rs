@@ -312,3 +312,82 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 const TURNS_MAX: usize = 10_000;
+
+/// An API server that stores objects by path, with versions, creates and replaces as the real one does, and can be told to
+/// fail the next request.
+#[derive(Clone, Default)]
+pub(crate) struct FakeApi(Arc<Mutex<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    by_path: BTreeMap<String, serde_json::Value>,
+    version: u64,
+    verbs: Vec<String>,
+    fail_next: Option<()>,
+}
+
+impl FakeApi {
+    pub(crate) fn client(&self) -> kube::Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let api = api.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await?;
+                let (status, answer) = api.0.lock().unwrap().answer(&parts, &body);
+                let answer = kube::client::Body::from(serde_json::to_vec(&answer).unwrap());
+                Ok::<_, kube::Error>(http::Response::builder().status(status).body(answer).unwrap())
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    pub(crate) fn object(&self, path: &str) -> Option<serde_json::Value> {
+        self.0.lock().unwrap().by_path.get(path).cloned()
+    }
+
+    pub(crate) fn change(&self, path: &str, change: impl FnOnce(&mut serde_json::Value)) {
+        change(self.0.lock().unwrap().by_path.get_mut(path).unwrap());
+    }
+
+    pub(crate) fn fail(&self) {
+        self.0.lock().unwrap().fail_next = Some(());
+    }
+
+    pub(crate) fn verbs(&self) -> Vec<String> {
+        self.0.lock().unwrap().verbs.clone()
+    }
+}
+
+impl Objects {
+    fn answer(&mut self, parts: &http::request::Parts, body: &[u8]) -> (u16, serde_json::Value) {
+        self.verbs.push(parts.method.to_string());
+        if self.fail_next.take().is_some() {
+            return (
+                500,
+                serde_json::json!({"kind": "Status", "status": "Failure", "code": 500, "message": "told to"}),
+            );
+        }
+        let failure = |code: u16| {
+            let reason = if code == 404 { "NotFound" } else { "Conflict" };
+            (code, serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason}))
+        };
+        let mut path = parts.uri.path().to_owned();
+        if parts.method == http::Method::GET {
+            return self.by_path.get(&path).map_or_else(|| failure(404), |object| (200, object.clone()));
+        }
+        let mut object: serde_json::Value = serde_json::from_slice(body).unwrap();
+        if parts.method == http::Method::POST {
+            path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+            if self.by_path.contains_key(&path) {
+                return failure(409);
+            }
+        } else if self.by_path[&path]["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
+            return failure(409);
+        }
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.by_path.insert(path, object.clone());
+        (200, object)
+    }
+}

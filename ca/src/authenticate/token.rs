@@ -217,3 +217,23 @@ const REVIEWS_AT_ONCE_MAX: usize = 64;
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
 /// Projected tokens are about 1 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeApi;
+
+    #[tokio::test]
+    async fn s02_a_review_names_the_audience_and_an_error_of_the_server_is_an_outage() {
+        let api = FakeApi::default();
+        let reviewer = KubeReviewer::new(api.client());
+        // This API server only stores what it gets: an answer without a status is no answer.
+        let audiences = ["istio-ca".to_owned()];
+        assert!(reviewer.review("token", &audiences).await.is_err());
+        let asked = api.object("/apis/authentication.k8s.io/v1/tokenreviews/").unwrap();
+        assert_eq!(asked["spec"], serde_json::json!({"audiences": ["istio-ca"], "token": "token"}));
+        api.fail();
+        let outage = reviewer.review("token", &audiences).await.unwrap_err();
+        assert!(!outage.to_string().contains("token\""), "{outage}");
+    }
+}

@@ -124,6 +124,20 @@ fn s12_garbage_and_large_requests_are_refused() {
     assert_eq!(refusal(&"x".repeat(16 * 1024 + 1)), SignError::Csr(CsrError::Large));
 }
 
+/// Istio's pilot-agent writes a subject whose only attribute is an empty organization.
+#[test]
+fn a_request_of_istios_agent_is_signed() {
+    for kind in [KeyKind::Rsa2048, KeyKind::P256] {
+        let key = PrivateKey::generate(kind).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "");
+        params.subject_alt_names = vec![rcgen::SanType::URI(identity().to_string().try_into().unwrap())];
+        let csr = params.serialize_request(&key).unwrap().pem().unwrap();
+        authority(now()).sign(&csr, &identity(), None, now()).unwrap();
+    }
+}
+
 #[test]
 fn a_request_for_a_ca_is_refused() {
     let key = PrivateKey::generate(KeyKind::P256).unwrap();

@@ -113,3 +113,47 @@ impl Writer for KubeRoots {
 fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("istio.io/config".to_owned(), "true".to_owned())])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeApi;
+    use serde_json::json;
+
+    #[test]
+    fn watched_objects_become_events() {
+        let namespace = |deleted: bool| {
+            let text = deleted.then_some("2026-01-01T00:00:00Z");
+            let metadata = json!({"name": "a", "deletionTimestamp": text});
+            serde_json::from_value::<PartialObjectMeta<Namespace>>(json!({"metadata": metadata})).unwrap()
+        };
+        let event = |phase| Some(Event::Namespace { name: "a".to_owned(), phase });
+        assert_eq!(namespace_event(watcher::Event::Apply(namespace(false))), event(Phase::Active));
+        assert_eq!(namespace_event(watcher::Event::InitApply(namespace(true))), event(Phase::Terminating));
+        let gone = Some(Event::NamespaceGone { name: "a".to_owned() });
+        assert_eq!(namespace_event(watcher::Event::Delete(namespace(true))), gone);
+        let map = json!({"metadata": {"name": CONFIG_MAP, "namespace": "a"}, "data": {CONFIG_MAP_KEY: "root"}});
+        let map: ConfigMap = serde_json::from_value(map).unwrap();
+        let event = Event::ConfigMap { namespace: "a".to_owned(), root: Some("root".to_owned()) };
+        assert_eq!(config_map_event(watcher::Event::Apply(map.clone())), Some(event));
+        let gone = Some(Event::ConfigMapGone { namespace: "a".to_owned() });
+        assert_eq!(config_map_event(watcher::Event::Delete(map)), gone);
+        assert_eq!(config_map_event(watcher::Event::InitDone), Some(Event::Listed(Kind::ConfigMaps)));
+    }
+
+    #[tokio::test]
+    async fn s29_the_config_map_is_made_and_repaired_and_the_rest_of_it_left() {
+        let api = FakeApi::default();
+        let writer = KubeRoots::new(api.client());
+        writer.write("default", "root").await.unwrap();
+        let path = "/api/v1/namespaces/default/configmaps/istio-ca-root-cert";
+        assert_eq!(api.object(path).unwrap()["data"], json!({"root-cert.pem": "root"}));
+        assert_eq!(api.object(path).unwrap()["metadata"]["labels"], json!({"istio.io/config": "true"}));
+        api.change(path, |map| map["data"] = json!({"root-cert.pem": "evil", "other": "x"}));
+        writer.write("default", "root").await.unwrap();
+        assert_eq!(api.object(path).unwrap()["data"], json!({"other": "x", "root-cert.pem": "root"}));
+        api.fail();
+        assert!(writer.write("default", "root").await.is_err());
+        assert_eq!(api.verbs(), ["GET", "POST", "GET", "PUT", "GET"]);
+    }
+}

@@ -155,3 +155,22 @@ async fn f35_one_pod_that_storms_is_limited() {
     assert!(issued >= 20, "{issued}");
     assert_eq!(ca.metrics.rate_limited.value(), 1);
 }
+
+#[tokio::test]
+async fn f35_five_hundred_agents_at_once_are_served_in_time() {
+    let clock = TestClock::at(SystemTime::now());
+    let (_sender, current) = watch::channel(Arc::new(authority(clock.now())));
+    let options = Options::new(TrustDomains::new("cluster.local"));
+    let authenticator = Authenticator::new(options, Arc::new(Reviews::default()), current.clone(), clock.clock());
+    let service = CertificateService::new(authenticator, current, clock.clock(), Arc::default());
+    let csr = csr::request(&identity(), KeyKind::P256).unwrap().1;
+    let agents = (0..500).map(|number: usize| {
+        let pod = Some(PodRef { name: "reviews".into(), uid: number.to_string().into() });
+        let caller = Caller { identity: identity(), pod, credential: crate::authenticate::Credential::Token };
+        let (service, request) = (&service, request(&csr));
+        async move { service.0.issue(&caller, request).await.is_ok() }
+    });
+    let storm = futures::future::join_all(agents);
+    let issued = tokio::time::timeout(Duration::from_secs(30), storm).await.expect("within 30 s");
+    assert_eq!(issued.iter().filter(|issued| **issued).count(), 500);
+}

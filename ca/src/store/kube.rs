@@ -88,3 +88,36 @@ fn access(error: &::kube::Error) -> AccessError {
 
 /// As Istio's. It cannot be changed in a Secret that exists.
 const TYPE: &str = "istio.io/ca-root";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Bundle;
+    use crate::testing::{FakeApi, now, root};
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn f30_the_secret_is_created_and_replaced_with_conflicts_told() {
+        let api = FakeApi::default();
+        let store = KubeStore::new(api.client(), "istio-system");
+        assert_eq!(store.get("istio-ca-secret").await, Ok(None));
+        let files = root(now()).to_files().unwrap();
+        store.create("istio-ca-secret", &files).await.unwrap();
+        assert_eq!(store.create("istio-ca-secret", &files).await, Err(AccessError::Conflict));
+        let path = "/api/v1/namespaces/istio-system/secrets/istio-ca-secret";
+        let made = api.object(path).unwrap();
+        assert_eq!((&made["type"], &made["metadata"]["name"]), (&json!("istio.io/ca-root"), &json!("istio-ca-secret")));
+        api.change(path, |secret| secret["metadata"]["labels"] = json!({"team": "a"}));
+        let stored = store.get("istio-ca-secret").await.unwrap().unwrap();
+        assert_eq!(stored.files, files);
+        let renewed = Bundle::from_files(&files).unwrap().unwrap().renewed(crate::testing::DAY, now()).unwrap();
+        let next = renewed.to_files().unwrap();
+        store.replace("istio-ca-secret", &stored.version, &next).await.unwrap();
+        assert_eq!(api.object(path).unwrap()["metadata"]["labels"], json!({"team": "a"}));
+        let stale = store.replace("istio-ca-secret", &stored.version, &files).await;
+        assert_eq!(stale, Err(AccessError::Conflict));
+        assert_eq!(store.get("istio-ca-secret").await.unwrap().unwrap().files, next);
+        api.fail();
+        assert!(matches!(store.get("istio-ca-secret").await, Err(AccessError::Unavailable(_))));
+    }
+}
