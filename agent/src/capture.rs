@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod iptables;
+mod netlink;
 pub mod nftables;
 pub mod plan;
 pub mod rule;

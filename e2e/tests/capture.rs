@@ -154,6 +154,15 @@ fn captured(net: &mut Net, tools: &Tools) {
     tools.routes(&tproxy).expect("TPROXY routes, twice");
     let outbound = [call("TPROXY: outbound", Place::Pod, APPLICATION, "tcp 10.77.0.1:80", "pod:15001")];
     net.calls(&outbound, "TPROXY");
+    let shown = net.inside(Place::Pod, || {
+        let rules = ["-4", "-6"].map(|family| run("ip", &[family, "rule", "show"]).expect("rules"));
+        let routes = ["-4", "-6"].map(|family| run("ip", &[family, "route", "show", "table", "133"]).expect("routes"));
+        (rules, routes)
+    });
+    for (rules, routes) in std::iter::zip(shown.0, shown.1) {
+        assert_eq!(rules.matches("fwmark 0x539 lookup 133").count(), 1, "{rules}");
+        assert!(routes.starts_with("local default dev lo"), "{routes}");
+    }
     tools.remove(&tproxy).expect("removed");
     tools.remove_routes(&tproxy);
     assert_eq!(net.leftovers(tools), "");

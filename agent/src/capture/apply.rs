@@ -3,12 +3,15 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
 use super::config::{Config, Families, Inbound, Mode};
 use super::rule::{Family, Rule};
-use super::{iptables, nftables, plan};
+use super::{iptables, netlink, nftables, plan};
 
 /// A tool failed.
 #[derive(Debug, thiserror::Error)]
@@ -204,25 +207,20 @@ impl Tools {
     /// `::1` on `lo`, IPv4 all of 127/8).
     ///
     /// # Errors
-    /// When `ip` fails for another reason than that it is there.
+    /// When the kernel refuses for another reason than that they are there.
     pub fn routes(&self, config: &Config) -> Result<(), ApplyError> {
-        if config.families == Families::V4AndV6 {
-            self.ip(&["-6", "addr", "replace", "::6/128", "dev", "lo"])?;
-        }
-        if config.mode == Mode::Redirect || config.inbound == Inbound::Nothing {
-            return Ok(());
-        }
-        let (mark, table) = (config.tproxy_mark.to_string(), config.tproxy_table.to_string());
-        for family in families(config.families) {
-            let flag = if *family == Family::V6 { "-6" } else { "-4" };
-            let rule = [flag, "rule", "add", "fwmark", &mark, "lookup", &table];
-            let rules = self.run("ip", &[flag, "rule", "show", "fwmark", &mark], "").unwrap_or_default();
-            if !rules.contains(&format!("lookup {table}")) {
-                self.ip(&rule)?;
-            }
-            self.ip(&[flag, "route", "replace", "local", "default", "dev", "lo", "table", &table])?;
-        }
-        Ok(())
+        let fails = |error| ApplyError::Run { program: "setting up addresses and routes".to_owned(), error };
+        let Some(namespace) = &self.namespace else { return set_routes(config).map_err(fails) };
+        // A thread of its own enters the namespace and ends there.
+        let file = std::fs::File::open(namespace).map_err(fails)?;
+        let inside = std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+                set_routes(config)
+            });
+            work.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread inside the namespace panicked")))
+        });
+        inside.map_err(fails)
     }
 
     /// Takes back what [`Self::routes`] did, as far as it is there.
@@ -233,13 +231,6 @@ impl Tools {
             let _ = self.run("ip", &[flag, "route", "flush", "table", &table], "");
         }
         let _ = self.run("ip", &["-6", "addr", "del", "::6/128", "dev", "lo"], "");
-    }
-
-    fn ip(&self, words: &[&str]) -> Result<(), ApplyError> {
-        match self.run("ip", words, "") {
-            Err(ApplyError::Failed { stderr, .. }) if stderr.contains("File exists") => Ok(()),
-            other => other.map(drop),
-        }
     }
 
     fn run(&self, program: &str, words: &[&str], input: &str) -> Result<String, ApplyError> {
@@ -271,6 +262,20 @@ impl Tools {
             input: input.to_owned(),
         })
     }
+}
+
+fn set_routes(config: &Config) -> std::io::Result<()> {
+    if config.families == Families::V4AndV6 {
+        netlink::add_loopback_address(plan::PASSTHROUGH_V6)?;
+    }
+    if config.mode == Mode::Redirect || config.inbound == Inbound::Nothing {
+        return Ok(());
+    }
+    for family in families(config.families) {
+        netlink::add_rule(*family, config.tproxy_mark, config.tproxy_table)?;
+        netlink::add_local_route(*family, config.tproxy_table)?;
+    }
+    Ok(())
 }
 
 /// Whether rules already in force are written again.
