@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(short = 'n', long, default_value = "default")]
     pub namespace: String,
     /// The proxy as an init container that keeps running (Kubernetes 1.33 and later)
-    #[arg(long = "nativeSidecars", env = "ENABLE_NATIVE_SIDECARS", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    #[arg(long = "nativeSidecars", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
     pub native_sidecars: bool,
 }
 

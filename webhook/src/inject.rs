@@ -122,6 +122,8 @@ fn finish(pod: &mut Value, template: &Value, input: &input::Input<'_>, request: 
     }
     pod::set_annotation(pod, annotation::STATUS, status(template, input));
     for (name, value) in &input.config.injector.injected_annotations {
+        // Taken out first, so that they stand last after every injection.
+        pod::remove_annotation(pod, name);
         pod::set_annotation(pod, name, value);
     }
     order::order(pod, if input.holds_application() { order::Hold::Yes } else { order::Hold::No });

@@ -1,5 +1,7 @@
 //! The router, asked in process as the API server asks it.
 
+#![allow(clippy::unwrap_used)]
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};

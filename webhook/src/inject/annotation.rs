@@ -131,11 +131,16 @@ fn ports_or_all(value: &str) -> Result<(), String> {
 
 fn number(value: &str) -> Result<(), String> {
     // Kubernetes' fields are i32.
-    value.parse::<u32>().ok().filter(|it| *it <= i32::MAX as u32).map(drop).ok_or(format!("{value:?} is not a number"))
+    value
+        .parse::<u32>()
+        .ok()
+        .filter(|it| *it <= i32::MAX as u32)
+        .map(drop)
+        .ok_or_else(|| format!("{value:?} is not a number"))
 }
 
 fn boolean(value: &str) -> Result<(), String> {
-    parse_bool(value).map(drop).ok_or(format!("{value:?} is not true or false"))
+    parse_bool(value).map(drop).ok_or_else(|| format!("{value:?} is not true or false"))
 }
 
 fn ranges(value: &str) -> Result<(), String> {

@@ -13,6 +13,8 @@ pub struct Config {
     pub(crate) values: Tree,
     pub(crate) mesh: Tree,
     pub(crate) options: Options,
+    /// Users' own templates, parsed.
+    pub(crate) templates: BTreeMap<String, go_template::Template>,
 }
 
 /// How the control plane was started, as far as injected pods show it.
@@ -75,16 +77,19 @@ pub enum ConfigError {
 impl Config {
     /// Reads the texts. An error leaves the caller with the configuration it has.
     pub fn new(texts: Texts<'_>, options: Options) -> Result<Self, ConfigError> {
-        let injector = match yaml("config", texts.config)? {
+        let injector: Injector = match yaml("config", texts.config)? {
             Value::Null => Injector::default(),
             value => serde_json::from_value(value)
                 .map_err(|error| ConfigError::Yaml { key: "config", reason: error.to_string() })?,
         };
-        for (name, text) in &injector.templates {
-            super::template::parse(text).map_err(|reason| ConfigError::Template { name: name.clone(), reason })?;
-        }
-        let values = Tree(yaml("values", texts.values)?);
-        Ok(Self { injector, values, mesh: Tree(yaml("mesh", texts.mesh)?), options })
+        let engine = super::template::engine(&options.environment);
+        let parse = |(name, text): (&String, &String)| match engine.parse(name, text) {
+            Ok(template) => Ok((name.clone(), template)),
+            Err(error) => Err(ConfigError::Template { name: name.clone(), reason: error.to_string() }),
+        };
+        let templates = injector.templates.iter().map(parse).collect::<Result<_, _>>()?;
+        let (values, mesh) = (Tree(yaml("values", texts.values)?), Tree(yaml("mesh", texts.mesh)?));
+        Ok(Self { injector, values, mesh, options, templates })
     }
 
     /// The same configuration for clusters whose kubelets have another age.

@@ -158,7 +158,7 @@ fn ca_address(input: &Input<'_>) -> String {
 }
 
 /// The proxy's configuration without what is Istio's default anyway: pods stay readable.
-fn proxy_config(config: &Value) -> String {
+pub(super) fn proxy_config(config: &Value) -> String {
     let defaults = [
         ("configPath", "./etc/istio/proxy"),
         ("binaryPath", "/usr/local/bin/envoy"),
@@ -171,6 +171,8 @@ fn proxy_config(config: &Value) -> String {
         ("statNameLength", "189"),
         ("statusPort", "15020"),
         ("proxyMetadata", "{}"),
+        ("interceptionMode", "REDIRECT"),
+        ("holdApplicationUntilProxyStarts", "false"),
     ];
     let mut config = config.clone();
     if let Value::Object(fields) = &mut config {

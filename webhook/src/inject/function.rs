@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// All of them. Those that only some old template uses are here too: a user's ConfigMap outlives versions.
-pub(super) const NAMES: [&str; 25] = [
+pub(super) const NAMES: [&str; 26] = [
     "annotation",
     "appendMultusNetwork",
     "applicationPorts",
@@ -31,6 +31,7 @@ pub(super) const NAMES: [&str; 25] = [
     "toJSON",
     "toJsonMap",
     "toLower",
+    "toYaml",
     "valueOrDefault",
 ];
 
@@ -61,7 +62,8 @@ pub(super) fn call(name: &str, args: &[Value], environment: &BTreeMap<String, St
         "omit" => omit(at(0), &args[1.min(args.len())..]),
         "omitNil" => without_null(at(0)).unwrap_or_default(),
         "otelResourceAttributes" => otel(args).into(),
-        "protoToJSON" | "structToJSON" => plain(at(0)).to_string().into(),
+        "protoToJSON" => super::container::proxy_config(&plain(at(0))).into(),
+        "structToJSON" => plain(at(0)).to_string().into(),
         "strdict" => args
             .chunks(2)
             .map(|it| (printed(&it[0]), json!(it.get(1).map_or(String::new(), printed))))
@@ -75,6 +77,7 @@ pub(super) fn call(name: &str, args: &[Value], environment: &BTreeMap<String, St
             }
         }
         "toJsonMap" => merge_maps(args).to_string().into(),
+        "toYaml" => crate::yaml::text(at(0)).into(),
         "toLower" => text(0).to_lowercase().into(),
         "valueOrDefault" => {
             if at(0).is_null() || at(0) == "" {

@@ -23,7 +23,7 @@ pub(super) fn lay(undone: Undone, overlays: &[Value]) -> Laid {
         let overlay = beside_its_proxy(overlay.clone(), &template);
         strategic::merge(&mut template, &overlay);
         let mut rest = overlay;
-        if let Some(spec) = rest["spec"].as_object_mut() {
+        if let Some(spec) = rest.get_mut("spec").and_then(Value::as_object_mut) {
             LISTS.iter().for_each(|list| drop(spec.shift_remove(*list)));
         }
         strategic::merge(&mut pod, &rest);
@@ -33,7 +33,7 @@ pub(super) fn lay(undone: Undone, overlays: &[Value]) -> Laid {
         for container in pod::containers(&template, list).to_vec() {
             let previous = previous.iter().find(|it| it["name"] == container["name"]);
             if let Some(own) = place(&mut pod, list, container, previous) {
-                pod::array(&mut overrides.entry(list).or_insert(Value::Null)).push(own);
+                pod::array(overrides.entry(list).or_insert(Value::Null)).push(own);
             }
         }
     }
@@ -119,8 +119,7 @@ fn adjust_user(pod: &mut Value) {
     }
     let init = pod::containers_mut(pod, "initContainers");
     let Some(init) = init.iter_mut().find(|it| named(it, super::INIT) || named(it, super::VALIDATION)) else { return };
-    let args = init["args"].as_array_mut();
-    if let Some(args) = args
+    if let Some(args) = init.get_mut("args").and_then(Value::as_array_mut)
         && let Some(at) = args.iter().position(|it| it == "-u")
         && let Some(value) = args.get_mut(at + 1)
     {

@@ -47,6 +47,9 @@ pub(super) fn merge(pod: &mut Value, input: &Input<'_>) -> Result<(), Refusal> {
     let agent = input.mesh_status_port().to_string();
     if find(pod, "prometheus_io_port").is_some_and(|it| it == agent) {
         // The user sends Prometheus to the agent, and means it.
+        if is_merged(pod, &agent) {
+            point_at_agent(pod, agent);
+        }
         return Ok(());
     }
     let text = |name: &str| find(pod, name).unwrap_or_default();
@@ -73,27 +76,36 @@ pub(super) fn merge(pod: &mut Value, input: &Input<'_>) -> Result<(), Refusal> {
     {
         pod::set_env(proxy, SCRAPING, &json);
     }
+    point_at_agent(pod, agent);
+    Ok(())
+}
+
+fn point_at_agent(pod: &mut Value, agent: String) {
     clear(pod);
     pod::set_annotation(pod, "prometheus.io/path", MERGED_PATH);
     pod::set_annotation(pod, "prometheus.io/port", agent);
     pod::set_annotation(pod, "prometheus.io/scrape", "true");
-    Ok(())
+}
+
+/// Whether the annotations are what [`point_at_agent`] writes.
+fn is_merged(pod: &Value, agent: &str) -> bool {
+    let is = |name: &str, value: &str| pod::annotation(pod, name) == Some(value);
+    is("prometheus.io/port", agent) && is("prometheus.io/path", MERGED_PATH) && is("prometheus.io/scrape", "true")
 }
 
 /// Tells Prometheus of the port with mutual TLS, if the proxy has one.
 pub(super) fn secure_port(pod: &mut Value) {
-    if find(pod, "prometheus_istio_io_secure_port").is_some() {
-        return;
-    }
     let port = pod::proxy(pod).and_then(|it| pod::env(it, "ENVOY_SECURE_MERGED_METRICS_PORT")).map(str::to_owned);
-    if let Some(port) = port.filter(|it| !it.is_empty() && it != "0") {
+    let Some(port) = port.filter(|it| !it.is_empty() && it != "0") else { return };
+    if find(pod, "prometheus_istio_io_secure_port").is_none_or(|it| it == port) {
+        pod::remove_annotation(pod, "prometheus.istio.io/secure-port");
         pod::set_annotation(pod, "prometheus.istio.io/secure-port", port);
     }
 }
 
 /// Puts back what [`merge`] moved.
 pub(super) fn restore(pod: &mut Value, proxy: &Value, status_port: i32) {
-    if find(pod, "prometheus_io_port").is_none_or(|it| it != status_port.to_string()) {
+    if !is_merged(pod, &status_port.to_string()) {
         return;
     }
     clear(pod);
@@ -145,7 +157,7 @@ fn targets(text: &str) -> Vec<Target> {
 }
 
 fn check(port: &str, agent: &str) -> Result<(), String> {
-    let number: u16 = port.parse().ok().filter(|it| *it != 0).ok_or(format!("{port:?} is not a port"))?;
+    let number: u16 = port.parse().ok().filter(|it| *it != 0).ok_or_else(|| format!("{port:?} is not a port"))?;
     match number.to_string() == agent || RESERVED_PORTS.contains(&number) {
         true => Err(format!("port {port} is the proxy's own")),
         false => Ok(()),

@@ -7,6 +7,33 @@ use super::container::PROXY_USER;
 use super::input::{Input, Interception};
 use super::{Refusal, function, gateway, sidecar};
 use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Istio's functions, and the getters of Go's messages that templates call on what are plain fields here.
+pub(super) fn engine(environment: &BTreeMap<String, String>) -> go_template::Engine {
+    let environment = Arc::new(environment.clone());
+    let mut engine = go_template::Engine::new();
+    for name in function::NAMES {
+        let environment = environment.clone();
+        engine = engine.function(name, move |args| function::call(name, args, &environment));
+    }
+    let same = |args: &[Value]| Ok(args.first().cloned().unwrap_or_default());
+    engine = engine.method("String", same).method("GetValue", same).method("Value", same);
+    for (getter, field) in GETTERS {
+        engine = engine.method(getter, move |args| Ok(args.first().map_or(Value::Null, |it| it[field].clone())));
+    }
+    engine
+}
+
+const GETTERS: [(&str, &str); 6] = [
+    ("GetTracing", "Tracing"),
+    ("GetTlsSettings", "TlsSettings"),
+    ("GetCaCertificates", "CaCertificates"),
+    ("GetDefaultConfig", "DefaultConfig"),
+    ("GetStatusPort", "StatusPort"),
+    ("GetTrustDomain", "TrustDomain"),
+];
 
 /// Names in the order in which they are applied.
 pub(super) fn selected(input: &Input<'_>) -> Vec<String> {
@@ -24,9 +51,9 @@ pub(super) fn selected(input: &Input<'_>) -> Vec<String> {
 /// What the template lays over the pod.
 pub(super) fn overlay(name: &str, input: &Input<'_>) -> Result<Value, Refusal> {
     let refusal = |reason: String| Refusal::Template { name: name.to_owned(), reason };
-    let mut overlay = match (input.config.injector.templates.get(name), name) {
-        (Some(text), _) => {
-            let text = render(text, &context(input), input.config).map_err(refusal)?;
+    let mut overlay = match (input.config.templates.get(name), name) {
+        (Some(template), _) => {
+            let text = template.render(name, &context(input)).map_err(|error| refusal(error.to_string()))?;
             crds::yaml::value(&text).map_err(|error| refusal(format!("what it gives is not YAML: {error}")))?
         }
         (None, "sidecar") => typed(&sidecar::sidecar(input)?).map_err(refusal)?,
@@ -37,7 +64,8 @@ pub(super) fn overlay(name: &str, input: &Input<'_>) -> Result<Value, Refusal> {
         overlay = Value::Object(Map::new());
     }
     let Some(fields) = overlay.as_object_mut() else { return Err(refusal("it gives no pod".into())) };
-    fields.retain(|name, _| name == "metadata" || name == "spec");
+    // Null would delete: a template whose conditions all failed must not take the pod's spec with it.
+    fields.retain(|name, value| (name == "metadata" || name == "spec") && !value.is_null());
     Ok(overlay)
 }
 
@@ -51,7 +79,7 @@ fn typed(pod: &k8s_openapi::api::core::v1::Pod) -> Result<Value, String> {
 
 fn unknown(config: &Config) -> String {
     let own = config.injector.templates.keys().map(String::as_str);
-    let all: std::collections::BTreeSet<_> = own.chain(["gateway", "sidecar"]).collect();
+    let all: BTreeSet<_> = own.chain(["gateway", "sidecar"]).collect();
     format!("there is none of that name, only {}", all.into_iter().collect::<Vec<_>>().join(", "))
 }
 
@@ -94,7 +122,7 @@ pub(super) fn context(input: &Input<'_>) -> Value {
     })
 }
 
-/// Go's wrappers and getters are fields here: `.HoldApplicationUntilProxyStarts.GetValue`, `.InterceptionMode.String`.
+/// What Go has when nothing is set is set.
 fn proxy_config(input: &Input<'_>) -> Value {
     let mut config = function::exported(&input.proxy.0);
     if !config.is_object() {
@@ -112,11 +140,10 @@ fn proxy_config(input: &Input<'_>) -> Value {
     }
     .into();
     let hold = input.proxy.is("holdApplicationUntilProxyStarts");
-    config["HoldApplicationUntilProxyStarts"] = json!({ "GetValue": hold, "Value": hold });
+    config["HoldApplicationUntilProxyStarts"] = hold.into();
     if config["ProxyMetadata"].is_null() {
         config["ProxyMetadata"] = json!({});
     }
-    config["GetTracing"] = json!({ "GetTlsSettings": config["Tracing"]["TlsSettings"] });
     config
 }
 
@@ -127,15 +154,4 @@ fn mesh_config(input: &Input<'_>) -> Value {
     }
     config["TrustDomain"] = input.trust_domain().into();
     config
-}
-
-/// Whether the text is a template at all.
-pub(super) fn parse(text: &str) -> Result<(), String> {
-    let _ = text;
-    Ok(())
-}
-
-fn render(text: &str, context: &Value, config: &Config) -> Result<String, String> {
-    let _ = (text, context, &config.options.environment, function::NAMES, function::call);
-    Err("templates of users' own are not there yet".into())
 }

@@ -121,6 +121,18 @@ fn what_cannot_be_injected_says_why() {
 }
 
 #[test]
+fn a_template_whose_conditions_all_fail_leaves_the_pod_as_it_is() {
+    for text in ["{{ if false }}spec: {}{{ end }}", "metadata:\nspec:\n"] {
+        let config = json!({"templates": {"empty": text}}).to_string();
+        let texts = Texts { config: Some(&config), ..Texts::default() };
+        let config = Config::new(texts, Options::default()).unwrap();
+        let pod = json!({"metadata": {"annotations": {annotation::TEMPLATES: "empty"}}, "spec": {"containers": [{"name": "a"}]}});
+        let out = injected(&pod, &Request::default(), &config);
+        assert_eq!(out["spec"], pod["spec"], "{text}");
+    }
+}
+
+#[test]
 fn s46_the_proxy_fits_the_restricted_level() {
     let config = Config::new(Texts::default(), Options::default()).unwrap();
     for templates in ["sidecar", "gateway"] {
