@@ -7,6 +7,7 @@ pub mod endpoint;
 pub mod listener;
 pub mod message;
 pub mod name;
+pub mod name_table;
 pub mod route;
 pub mod tls;
 

@@ -24,7 +24,7 @@ use crds::mesh_config::MeshConfig;
 use crds::{Kind, ObjectKey, Problem};
 use input::Sorted;
 use publish::Publisher;
-use stage::{Catalog, Inputs, Outbound, Scopes, Sides};
+use stage::{Catalog, Inputs, NamesStage, Outbound, Scopes, Sides};
 use tables::{Commit, Dump};
 use xds::{ConnectionId, Resource, TypeUrl};
 
@@ -36,6 +36,7 @@ pub struct World {
     scopes: Scopes,
     outbound: Outbound,
     sides: Sides,
+    names: NamesStage,
     publisher: Publisher,
     mesh: MeshConfig,
     mesh_problems: Vec<Problem>,
@@ -56,13 +57,14 @@ impl World {
     pub fn with(mut commit: Commit) -> Self {
         let c = &mut commit;
         let (inputs, catalog, scopes) = (Inputs::new(c), Catalog::new(c), Scopes::new(c));
-        let (outbound, sides) = (Outbound::new(c), Sides::new(c));
+        let (outbound, sides, names) = (Outbound::new(c), Sides::new(c), NamesStage::new(c));
         Self {
             inputs,
             catalog,
             scopes,
             outbound,
             sides,
+            names,
             publisher: Publisher::default(),
             mesh: MeshConfig::default(),
             mesh_problems: vec![],
@@ -80,7 +82,8 @@ impl World {
         self.scopes.commit(c, &self.inputs, &self.catalog);
         self.outbound.commit(c, &self.inputs, &self.catalog, &self.scopes);
         self.sides.commit(c, &self.inputs, &self.catalog, &self.scopes);
-        self.publisher.changes(&self.catalog, &self.outbound, &self.sides, &self.mesh_problems)
+        self.names.commit(c, &self.catalog, &self.scopes);
+        self.publisher.changes(&self.catalog, &self.outbound, (&self.sides, &self.names), &self.mesh_problems)
     }
 
     /// The MeshConfig in force is the last good one, field by field: that takes the one before, so it is decoded
@@ -115,6 +118,7 @@ impl World {
         tables.extend(self.scopes.tables());
         tables.extend(self.outbound.tables());
         tables.extend(self.sides.tables());
+        tables.extend(self.names.tables());
         tables
     }
 

@@ -2,9 +2,9 @@
 
 use crate::key::{GatewayKey, InboundKey, SetKey};
 use crate::scope::Class;
-use crate::stage::{Catalog, Outbound, SeenSet, Sides, sets};
+use crate::stage::{Catalog, NamesStage, Outbound, SeenSet, Sides, sets};
 use crds::Problem;
-use model::{Certificates, ProxyKind};
+use model::{Certificates, DnsCapture, ProxyKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
@@ -84,11 +84,16 @@ pub(crate) fn view(class: &Class) -> View {
             (inbound("lds").chain(scope).chain(each_listener).collect(), each("rds").collect())
         }
     };
+    let names = match (class.dns_capture, class.scope.kind) {
+        (DnsCapture::On, ProxyKind::Sidecar) => vec![name("nds", &class.scope)],
+        _ => vec![],
+    };
     let layers = [
         (TypeUrl::Cluster, clusters),
         (TypeUrl::Endpoint, endpoints),
         (TypeUrl::Listener, listeners),
         (TypeUrl::Route, routes),
+        (TypeUrl::NameTable, names),
     ];
     View { layers: layers.into() }
 }
@@ -135,7 +140,13 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn changes(&mut self, k: &Catalog, o: &Outbound, x: &Sides, mesh: &[Problem]) -> Changes {
+    pub(crate) fn changes(
+        &mut self,
+        k: &Catalog,
+        o: &Outbound,
+        (x, names): (&Sides, &NamesStage),
+        mesh: &[Problem],
+    ) -> Changes {
         let mut sets: Vec<(SetName, Option<Layer>)> = vec![];
         let mut add = |name: SetName, layer: Option<&Layer>| sets.push((name, layer.cloned()));
         o.shared_clusters.changes().iter().for_each(|it| add(SHARED.into(), it.new.as_deref()));
@@ -147,6 +158,7 @@ impl Publisher {
         o.lds.changes().iter().for_each(|it| add(client_name("lds", &it.key.0, it.key.1), it.new.as_deref()));
         o.rds.changes().iter().for_each(|it| add(name("rds", &it.key), it.new.as_deref()));
         o.scope_listeners.changes().iter().for_each(|it| add(name("lds extra", &it.key), it.new.as_deref()));
+        names.nds.changes().iter().for_each(|it| add(name("nds", &it.key), it.new.as_deref()));
         for it in x.inbound.changes() {
             add(inbound_name("cds", &it.key), it.new.as_ref().map(|it| &it.clusters));
             add(inbound_name("lds", &it.key), it.new.as_ref().map(|it| &it.listeners));

@@ -10,7 +10,8 @@ use world::{Batch, World};
 use xds::{ConnectionId, TypeUrl};
 
 const NAMESPACES: [&str; 3] = ["istio-system", "a", "b"];
-const TYPES: [TypeUrl; 4] = [TypeUrl::Cluster, TypeUrl::Endpoint, TypeUrl::Listener, TypeUrl::Route];
+const TYPES: [TypeUrl; 5] =
+    [TypeUrl::Cluster, TypeUrl::Endpoint, TypeUrl::Listener, TypeUrl::Route, TypeUrl::NameTable];
 
 /// xorshift: the same histories on every run.
 struct Dice(u64);
