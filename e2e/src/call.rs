@@ -9,9 +9,11 @@
 //!
 //! A call is `outbound`, `inbound` (captured by iptables) or `direct` (a gateway's port, or a listener that binds
 //! its own), an address, and any of: `METHOD URL`, `header:value`, `from=IP`, `tls=SNI`, `tls` (no SNI), `alpn=a,b`,
-//! `h2`, `roll=0.5` (Envoy's random number, for weights). The answer is the oracle's, indented.
+//! `h2`, `roll=0.5` (Envoy's random number, for weights), `peer=URI` (the client's certificate). The answer is the
+//! oracle's, indented; endpoints that Envoy speaks TLS to are marked so.
 
-use refproxy::core::{At, Call, Config, Decision, HeaderMutation, Outcome, Request, decide};
+use refproxy::core::{At, Call, Config, Decision, Endpoint, HeaderMutation, Outcome, Request, decide};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Istio's retries for a route that sets none: not worth a line.
@@ -65,7 +67,7 @@ pub fn call(line: &str) -> Result<Call, String> {
         "direct" => Call::direct(address),
         other => return Err(format!("{other:?} is none of outbound, inbound, direct")),
     };
-    let (mut sni, mut alpn) = (None, vec![]);
+    let (mut sni, mut alpn, mut peer) = (None, vec![], None);
     while let Some(word) = words.next() {
         if word.chars().all(|it| it.is_ascii_uppercase()) {
             let url = words.next().unwrap_or_default();
@@ -76,6 +78,10 @@ pub fn call(line: &str) -> Result<Call, String> {
                 "roll" => call.roll(value.parse().map_err(|_| format!("{value:?} is no number"))?),
                 "tls" => {
                     sni = Some(value);
+                    call
+                }
+                "peer" => {
+                    peer = Some(value);
                     call
                 }
                 "alpn" => {
@@ -94,8 +100,12 @@ pub fn call(line: &str) -> Result<Call, String> {
             }
         }
     }
-    Ok(match sni {
+    let call = match sni {
         Some(sni) => call.tls(sni, &alpn),
+        None => call,
+    };
+    Ok(match peer {
+        Some(peer) => call.peer(peer),
         None => call,
     })
 }
@@ -119,6 +129,11 @@ fn answer(call: &Call, decision: &Decision) -> String {
     for gate in gates.iter().filter(|it| !IDLE_FILTERS.contains(&it.as_str())) {
         _ = writeln!(out, "     through {gate}");
     }
+    let names: BTreeSet<&String> =
+        decision.forward().into_iter().flat_map(|it| &it.endpoints).filter_map(|it| it.tls.as_ref()).collect();
+    for name in names {
+        _ = writeln!(out, "     tls to {name}");
+    }
     for line in changes(call, decision) {
         _ = writeln!(out, "     {line}");
     }
@@ -131,7 +146,8 @@ fn endpoints(outcome: &Outcome) -> String {
         0 => " (no endpoint)".to_owned(),
         many if many > ENDPOINTS_SHOWN_MAX => format!(" ({many} endpoints)"),
         _ => {
-            let shown: Vec<String> = forward.endpoints.iter().map(|it| it.address.clone()).collect();
+            let mark = |it: &Endpoint| if it.tls.is_some() { " tls" } else { "" };
+            let shown: Vec<String> = forward.endpoints.iter().map(|it| format!("{}{}", it.address, mark(it))).collect();
             format!(" ({})", shown.join(", "))
         }
     }
@@ -172,14 +188,15 @@ mod tests {
 
     #[test]
     fn a_call_is_read_word_by_word() {
-        let line = "outbound 10.0.0.1:80 GET http://a:80/b?c=d end-user:jason x:y=z from=10.0.0.9 tls=A.example alpn=h2,istio roll=0.5";
+        let line = "outbound 10.0.0.1:80 GET http://a:80/b?c=d end-user:jason x:y=z from=10.0.0.9 tls=A.example alpn=h2,istio roll=0.5 peer=spiffe://x";
         let expected = Call::outbound("10.0.0.1:80")
             .get("a:80", "/b?c=d")
             .header("end-user", "jason")
             .header("x", "y=z")
             .from([10, 0, 0, 9].into())
             .tls("a.example", &["h2", "istio"])
-            .roll(0.5);
+            .roll(0.5)
+            .peer("spiffe://x");
         assert_eq!(call(line).unwrap(), expected);
     }
 

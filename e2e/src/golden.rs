@@ -6,10 +6,11 @@ use anyhow::{Context, Result, anyhow};
 use model::{Locality, Proxy};
 use prost::Message;
 use refproxy::core::Config;
-use serde_json::Value;
+use serde_json::{Value, json};
 use source::files::{FileContent, Store};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use translate::name_table::{NameInfo, NameTable};
 use world::{Batch, World};
 use xds::{ConnectionId, TypeUrl, envoy};
 
@@ -20,6 +21,9 @@ pub const FILES: [(TypeUrl, &str); 4] = [
     (TypeUrl::Cluster, "cds.yaml"),
     (TypeUrl::Endpoint, "eds.yaml"),
 ];
+
+/// Host names for the agent; of proxies that ask for them.
+pub const NAMES: &str = "nds.yaml";
 
 pub const CALLS: &str = "calls.txt";
 pub const PROBLEMS: &str = "problems.txt";
@@ -35,6 +39,8 @@ pub struct Produced {
     pub resources: BTreeMap<TypeUrl, Vec<Value>>,
     /// `LINE: severity: object: field: reason`; first those of the text, then those that show when objects meet.
     pub problems: Vec<String>,
+    /// Empty, or one.
+    pub names: Vec<Value>,
     /// The same resources, for the oracle.
     pub config: Config,
 }
@@ -104,7 +110,18 @@ pub fn produce_last(versions: &[&str], proxy: &Proxy) -> Result<Produced> {
         }
         resources.insert(kind, values);
     }
-    Ok(Produced { resources, problems, config })
+    let names = world.resources(CONNECTION, TypeUrl::NameTable);
+    let names = names.iter().map(|it| Ok(name_table(&NameTable::decode(it.bytes())?))).collect::<Result<_>>()?;
+    Ok(Produced { resources, problems, names, config })
+}
+
+/// Envoy's descriptors do not have it.
+fn name_table(table: &NameTable) -> Value {
+    let line = |(host, it): (&String, &NameInfo)| {
+        let of = json!({ "ips": it.ips, "registry": it.registry, "shortname": it.shortname, "namespace": it.namespace });
+        (host.clone(), of)
+    };
+    Value::Object(table.table.iter().map(line).collect())
 }
 
 fn world(versions: &[&str], proxy: &Proxy) -> (World, Vec<String>) {
@@ -127,6 +144,11 @@ impl Produced {
     /// The text of a type's golden file.
     pub fn yaml(&self, kind: TypeUrl) -> String {
         xds::yaml::to_yaml(&Value::Array(self.of(kind).to_vec()))
+    }
+
+    /// The text of the names' golden file; empty if the proxy asks for none.
+    pub fn names_yaml(&self) -> String {
+        if self.names.is_empty() { String::new() } else { xds::yaml::to_yaml(&Value::Array(self.names.clone())) }
     }
 
     pub fn of(&self, kind: TypeUrl) -> &[Value] {

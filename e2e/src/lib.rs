@@ -4,5 +4,6 @@
 pub mod call;
 pub mod cluster;
 pub mod golden;
+pub mod kubernetes;
 pub mod navarch;
 pub mod validate;

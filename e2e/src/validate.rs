@@ -67,6 +67,7 @@ fn static_bootstrap(produced: &Produced) -> Result<Value> {
     let (routes, endpoints) = (by_name(TypeUrl::Route, "name"), by_name(TypeUrl::Endpoint, "clusterName"));
     let resources = &mut bootstrap["static_resources"];
     let clusters = resources["clusters"].as_array_mut().context("a bootstrap has static clusters")?;
+    clusters.push(agent());
     clusters.extend(produced.of(TypeUrl::Cluster).iter().map(|it| with_endpoints(it.clone(), &endpoints)));
     let mut listeners = produced.of(TypeUrl::Listener).to_vec();
     listeners.iter_mut().for_each(|listener| with_routes(listener, &routes));
@@ -74,6 +75,21 @@ fn static_bootstrap(produced: &Produced) -> Result<Value> {
     listeners.extend(unused(&listeners, &routes));
     resources["listeners"] = listeners.into();
     Ok(bootstrap)
+}
+
+/// Where certificates come from, in the bootstraps of proxies that have an agent beside them.
+fn agent() -> Value {
+    let address = json!({ "pipe": { "path": "./var/run/secrets/workload-spiffe-uds/socket" } });
+    let endpoint = json!({ "endpoint": { "address": address } });
+    json!({
+        "name": "sds-grpc",
+        "type": "STATIC",
+        "load_assignment": { "cluster_name": "sds-grpc", "endpoints": [ { "lb_endpoints": [ endpoint ] } ] },
+        "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} },
+        } },
+    })
 }
 
 /// An EDS cluster becomes a static one with the same endpoints; the checks of a load assignment are the same.

@@ -135,6 +135,19 @@ fn what_is_not_up_says_so() {
     assert!(!root.path().join("clusters").exists());
 }
 
+fn hierarchies() -> Vec<(PathBuf, Version)> {
+    parse_hierarchies(&std::fs::read_to_string("/proc/self/mountinfo").unwrap())
+}
+
+/// A failed test leaves no process: with `unshare` ends all that is inside.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+    }
+}
+
 /// Whatever was written before the crash: a folder with records of processes that live on, and of one whose id is
 /// somebody else's now.
 #[test]
@@ -150,29 +163,31 @@ fn down_after_a_crash_ends_what_was_recorded_and_nothing_else() {
     let pids = cluster.folder().join("pids");
     std::fs::create_dir_all(&pids).unwrap();
     std::fs::create_dir_all(cluster.folder().join("kubelet/pods")).unwrap();
+    kernel::make_cgroups(&format!("navarch-{name}")).unwrap();
+    for (hierarchy, _) in hierarchies() {
+        std::fs::create_dir_all(hierarchy.join(format!("navarch-{name}/kubepods/burstable"))).unwrap();
+    }
     // A holder as `up` starts it, and in it a process that does not end by itself.
     let mut holder = Command::new("/bin/sh");
     holder.args(["-c", RECORDED]).arg(pids.join("namespaces")).arg("unshare").args(kernel::UNSHARE);
     let script = "cat /proc/self/status >/dev/null; trap '' TERM; tail -f /dev/null";
-    let mut holder = holder.args(["sh", "-c", script]).stdin(Stdio::null()).spawn().unwrap();
+    holder.args(["sh", "-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut holder = Guard(holder.spawn().unwrap());
     let first = || Record::read(&pids.join("namespaces")).and_then(|it| kernel::first_inside(&it));
     assert!(wait_until(LIMIT, || first().is_some_and(|it| !it.children().is_empty())));
     let (first, second) = (first().unwrap(), first().unwrap().children().remove(0));
     // The component's recorded id is another process's by now.
     let (mut bystander, alive) = recorded(&root.path().join("bystander"));
     let text = std::fs::read_to_string(root.path().join("bystander")).unwrap();
-    let stale = text.replace(|it: char| it.is_ascii_hexdigit() && it.is_ascii_lowercase(), "0");
-    std::fs::write(pids.join("etcd"), stale).unwrap();
-    kernel::make_cgroups(&format!("navarch-{name}/kubepods/burstable")).unwrap();
-
+    let (stat, _) = text.split_once('\n').unwrap();
+    std::fs::write(pids.join("etcd"), format!("{stat}\n00000000-0000-0000-0000-000000000000\n")).unwrap();
     assert_eq!(cluster.status().unwrap().state, State::Broken);
     cluster.down().unwrap();
     assert!(!first.is_alive() && !second.is_alive());
     assert!(alive.is_alive());
     assert!(!cluster.folder().exists());
-    let left = parse_hierarchies(&std::fs::read_to_string("/proc/self/mountinfo").unwrap());
-    assert!(left.iter().all(|(root, _)| !root.join(format!("navarch-{name}")).exists()));
-    holder.wait().unwrap();
+    assert!(hierarchies().iter().all(|(root, _)| !root.join(format!("navarch-{name}")).exists()));
+    holder.0.wait().unwrap();
     drop(bystander.stdin.take());
     bystander.wait().unwrap();
 }

@@ -1,0 +1,75 @@
+//! `cargo xtask e2e kubernetes`: navarch in a real Kubernetes, from an empty cluster to one that is empty again. Real
+//! injection by the API server, real pods, real certificates, traffic through the ingress gateway's pod.
+//!
+//! The steps run in the order in which [`STEPS`] lists them, each on what the ones before it have left. A step that
+//! fails does not hide the others; those that need what it should have made say that they were not run, and count as
+//! failed.
+
+mod bench;
+mod fault;
+mod identity;
+mod install;
+mod load;
+mod report;
+mod rights;
+mod traffic;
+
+pub use bench::{Bench, Options};
+pub use report::Report;
+
+use anyhow::Result;
+
+/// A step: what it shows, and the work. The text it returns has its figures.
+type Step = (&'static str, fn(&mut Bench) -> Result<String>);
+
+/// What later steps cannot do without.
+const FOUNDATIONS: usize = 4;
+
+const STEPS: &[Step] = &[
+    ("a cluster comes up, and takes the images", install::cluster),
+    ("navarch installs itself, and is ready", install::navarch),
+    ("Bookinfo is injected by the API server, and every pod is ready", install::bookinfo),
+    ("the page is served through the ingress gateway's pod", traffic::page),
+    ("pods are injected as Istio injects them", install::injected),
+    ("STRICT: the mesh goes on, a plain-text client outside of it is refused", traffic::strict),
+    ("kubectl apply of a VirtualService and a DestinationRule shifts traffic 100/0, 90/10, 50/50", traffic::shift),
+    ("certificates rotate under load with no failed request", traffic::rotation),
+    ("istiod is killed under load with no failed request", fault::killed),
+    ("istiod is rolled under load with no failed request", fault::rolled),
+    ("s03: tokens of another audience, of nobody, and of a deleted pod are refused", identity::tokens),
+    ("s11 s12: a CSR for another identity, a weak key, garbage: refused, or issued for the caller alone", identity::requests),
+    ("s15: a pod whose node lies about its labels gets what its own labels say", identity::liar),
+    ("f01: the API server is away under load: no failed request, certificates go on", fault::apiserver),
+    ("f30: two replicas make one root", fault::replicas),
+    ("f36: with the webhook down pods of the mesh wait, istiod comes back by itself", fault::webhook),
+    ("s29: the root's ConfigMap is put right where it is edited or deleted", identity::roots),
+    ("s46: istiod and the gateway pass the restricted Pod Security level", rights::restricted),
+    ("s45: nothing was forbidden to navarch, and what it may do is what it does", rights::exact),
+    ("uninstall leaves nothing of navarch but Istio's kinds", install::uninstalled),
+];
+
+/// How many steps there are.
+pub fn steps() -> usize {
+    STEPS.len()
+}
+
+/// Runs everything, tells each step as it ends, and leaves no cluster unless it is asked to.
+pub fn run(options: Options) -> Result<Report> {
+    let mut bench = Bench::new(options)?;
+    let mut report = Report::default();
+    let only = bench.options.only.clone();
+    for (at, (name, step)) in STEPS.iter().enumerate() {
+        let wanted = at < FOUNDATIONS || only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        if !wanted {
+            report.left_out(name);
+            continue;
+        }
+        if report.foundation_failed(FOUNDATIONS.min(at)) {
+            report.not_run(name);
+            continue;
+        }
+        report.step(name, || step(&mut bench));
+    }
+    bench.end(report.failed());
+    Ok(report)
+}
