@@ -8,7 +8,23 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Installs the control plane, or upgrades it, and waits until it is ready
+/// The verbs, to be flattened into the program's own.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Installs the control plane and its gateways, and waits until they are ready
+    Install(InstallArgs),
+    /// Brings an installation to these values and this version, and removes what it has no more
+    Upgrade(InstallArgs),
+    /// Removes what `install` installed
+    Uninstall(UninstallArgs),
+    /// Manifests without a cluster
+    Manifest {
+        #[command(subcommand)]
+        command: ManifestCommand,
+    },
+}
+
+/// What and where to install.
 #[derive(Clone, Debug, clap::Args)]
 pub struct InstallArgs {
     #[command(flatten)]
@@ -26,7 +42,7 @@ pub struct InstallArgs {
     pub skip_confirmation: bool,
 }
 
-/// Removes what `navarch install` installed
+/// What to remove.
 #[derive(Clone, Debug, clap::Args)]
 pub struct UninstallArgs {
     #[command(flatten)]
@@ -45,7 +61,7 @@ pub struct UninstallArgs {
     pub skip_confirmation: bool,
 }
 
-/// Manifests without a cluster
+/// What to do with manifests.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum ManifestCommand {
     /// Write what `install` would apply, as YAML for `kubectl apply -f -`
@@ -96,8 +112,21 @@ pub enum Output {
     Json,
 }
 
+/// Does what the verb says. The result goes to `out`; of `manifest`, warnings go to `problems`.
+pub async fn run(
+    command: &Command,
+    out: &mut (dyn Write + Send),
+    problems: &mut (dyn Write + Send),
+) -> Result<(), InstallError> {
+    match command {
+        Command::Install(args) | Command::Upgrade(args) => install(args, out).await,
+        Command::Uninstall(args) => uninstall(args, out).await,
+        Command::Manifest { command } => manifest(command, out, problems),
+    }
+}
+
 /// Installs or upgrades; both are the same thing.
-pub async fn install(args: &InstallArgs, out: &mut (dyn Write + Send)) -> Result<(), InstallError> {
+async fn install(args: &InstallArgs, out: &mut (dyn Write + Send)) -> Result<(), InstallError> {
     let (installation, warnings) = request(&args.values)?.installation().map_err(ManifestError::from)?;
     let output = args.cluster.output;
     for warning in warnings {
@@ -119,7 +148,7 @@ pub async fn install(args: &InstallArgs, out: &mut (dyn Write + Send)) -> Result
 }
 
 /// Removes an installation.
-pub async fn uninstall(args: &UninstallArgs, out: &mut (dyn Write + Send)) -> Result<(), InstallError> {
+async fn uninstall(args: &UninstallArgs, out: &mut (dyn Write + Send)) -> Result<(), InstallError> {
     let owner = Owner { namespace: args.namespace.clone(), revision: args.revision.clone() };
     let removal = if args.purge { Removal::Purge } else { Removal::Installation };
     if !args.skip_confirmation && io::stdin().is_terminal() && !confirm(&owner, removal) {
@@ -131,7 +160,7 @@ pub async fn uninstall(args: &UninstallArgs, out: &mut (dyn Write + Send)) -> Re
 }
 
 /// Writes the manifest; warnings go to `problems`.
-pub fn manifest(command: &ManifestCommand, out: &mut dyn Write, problems: &mut dyn Write) -> Result<(), InstallError> {
+fn manifest(command: &ManifestCommand, out: &mut dyn Write, problems: &mut dyn Write) -> Result<(), InstallError> {
     let ManifestCommand::Generate(values) = command;
     let (installation, warnings) = request(values)?.installation().map_err(ManifestError::from)?;
     for warning in warnings {
@@ -235,4 +264,41 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let seconds: u32 = digits.parse().map_err(|_| format!("{text:?} is no time; examples: 90s, 5m, 1h"))?;
     Ok(Duration::from_secs(u64::from(seconds) * unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, Parser as _};
+
+    #[derive(Debug, clap::Parser)]
+    struct Program {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn the_arguments_fit_together_and_are_istioctls() {
+        Program::command().debug_assert();
+        for line in [
+            "navarch install -y --set profile=demo -f mine.yaml --revision canary --readiness-timeout 90s",
+            "navarch upgrade --set-string a=1 -c kubeconfig --context x -o json",
+            "navarch uninstall --purge -y --istioNamespace mesh",
+            "navarch manifest generate -s hub=x --profile minimal -n mesh",
+        ] {
+            Program::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert!(duration("soon").is_err());
+    }
+
+    #[tokio::test]
+    async fn manifests_go_to_the_output_and_warnings_beside_it() {
+        let line = "navarch manifest generate --profile minimal --set meshconfig.x=1";
+        let program = Program::try_parse_from(line.split(' ')).expect("valid");
+        let (mut out, mut problems) = (Vec::new(), Vec::new());
+        run(&program.command, &mut out, &mut problems).await.expect("it renders");
+        assert!(out.starts_with(b"apiVersion: v1\nkind: Namespace\n"));
+        assert_eq!(problems, b"warning: there is no value meshconfig, did you mean meshConfig?\n");
+    }
 }
