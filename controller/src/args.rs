@@ -22,6 +22,12 @@ pub enum Command {
     Translate(Translate),
     /// Run the control plane in Kubernetes, in place of istiod
     Discovery(Box<crate::discovery::Discovery>),
+    #[command(flatten)]
+    Deploy(deploy::cli::Command),
+    KubeInject(webhook::cli::Args),
+    /// Ask a part of this pod over HTTP: what `kubectl exec` has instead of curl
+    #[command(hide = true)]
+    Request(Request),
     /// One of the services of the examples, as a program
     #[command(hide = true)]
     Service(Service),
@@ -85,6 +91,22 @@ pub struct Translate {
 pub enum Output {
     Yaml,
     Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Request {
+    pub method: RequestMethod,
+    /// `/debug/syncz`
+    pub path: String,
+    #[arg(long = "debug-port", default_value_t = 8080)]
+    pub port: u16,
+}
+
+/// There are no pages that change anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RequestMethod {
+    #[value(name = "GET", alias = "get")]
+    Get,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,7 @@ pub mod client;
 pub mod discovery;
 pub mod envoy;
 pub mod guard;
+pub mod load;
 pub mod log;
 mod node;
 pub mod run;

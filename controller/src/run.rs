@@ -1,6 +1,7 @@
 //! From the command line to an exit code: 0 all is well, 1 something failed, 2 the call or the folder is wrong.
 
 use crate::args::{Args, Command, Up};
+use crate::client::Client;
 use crate::envoy::find::{self, Search};
 use crate::up::check::{Unfit, check};
 use crate::up::mesh::{Mesh, Options};
@@ -29,6 +30,9 @@ pub fn run(args: Args) -> ExitCode {
             Err((anyhow::Error::new(why).context(format!("cannot start {}", it.program.display())), FAILED))
         }
         Command::Discovery(args) => discovery(*args).map_err(|why| (why, FAILED)),
+        Command::Deploy(command) => deploy(&command).map_err(|why| (why, FAILED)),
+        Command::KubeInject(args) => webhook::cli::run(&args).map(|()| ExitCode::SUCCESS).map_err(|why| (why, USAGE)),
+        Command::Request(args) => request(&args).map_err(|why| (why, FAILED)),
         Command::Service(args) => service(&args).map_err(|why| (why, FAILED)),
         Command::Up(args) => up(args).map_err(|why| {
             let is_input = why.is::<LoadError>() || why.is::<MissingMeshConfig>() || why.is::<Unfit>();
@@ -45,6 +49,21 @@ fn discovery(args: crate::discovery::Discovery) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async { crate::discovery::run(args, stop()?).await })?;
     runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn deploy(command: &deploy::cli::Command) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(deploy::cli::run(command, &mut std::io::stdout(), &mut std::io::stderr()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &crate::args::Request) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let url = format!("http://127.0.0.1:{}/{}", args.port, args.path.trim_start_matches('/'));
+    let answer = runtime.block_on(Client::direct().get(&url, &http::HeaderMap::new()))?;
+    println!("{}", answer.body());
+    anyhow::ensure!(answer.status().is_success(), "{url} answered {}", answer.status());
     Ok(ExitCode::SUCCESS)
 }
 

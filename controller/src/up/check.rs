@@ -2,7 +2,7 @@
 //! Envoy, and edited under that load; what was observed is the verdict.
 
 use super::laptop::PodKey;
-use super::load::{Load, Phase, Tally};
+use crate::load::{Load, Phase, Tally};
 use super::mesh::{Mesh, Options};
 use super::status::Status;
 use super::view::View;

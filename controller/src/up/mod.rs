@@ -3,7 +3,6 @@
 pub mod check;
 mod ground;
 pub mod laptop;
-mod load;
 pub mod locate;
 pub mod mesh;
 pub mod process;

@@ -1,4 +1,4 @@
-//! Load for `up --check`: requests without a pause from several clients, each counted for the phase it began in.
+//! Load, for `up --check` and for tests in Kubernetes: requests without a pause from several clients, each counted for the phase it began in.
 
 use crate::client::Client;
 use http::HeaderMap;
@@ -18,30 +18,31 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// What was seen so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+pub struct Tally {
     /// The phase that new requests count for; between phases none, though they are sent all the same.
-    pub(super) phase: Option<usize>,
-    pub(super) ending: bool,
-    pub(super) phases: Vec<Phase>,
-    pub(super) requests: u64,
-    pub(super) failed: u64,
-    pub(super) failures: Vec<String>,
+    pub phase: Option<usize>,
+    pub ending: bool,
+    pub phases: Vec<Phase>,
+    pub requests: u64,
+    pub failed: u64,
+    pub failures: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Phase {
-    pub(super) under_way: u64,
+pub struct Phase {
+    pub under_way: u64,
     /// Answers by the reviews pod that the page says it asked.
-    pub(super) answers: BTreeMap<String, u64>,
+    pub answers: BTreeMap<String, u64>,
 }
 
-pub(super) struct Load {
+#[derive(Debug)]
+pub struct Load {
     tally: Arc<Mutex<Tally>>,
     clients: JoinSet<()>,
 }
 
 impl Load {
-    pub(super) fn start(url: &str) -> Self {
+    pub fn start(url: &str) -> Self {
         let tally = Arc::new(Mutex::new(Tally::default()));
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
@@ -51,7 +52,7 @@ impl Load {
     }
 
     /// Counts requests begun from now on, until there are so many answers, and none is under way.
-    pub(super) async fn phase(&self, answers: u64, limit: Duration) -> Option<Phase> {
+    pub async fn phase(&self, answers: u64, limit: Duration) -> Option<Phase> {
         let index = {
             let mut tally = lock(&self.tally);
             tally.phases.push(Phase::default());
@@ -66,12 +67,12 @@ impl Load {
         (enough && ended).then(|| phase(&lock(&self.tally)))
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Tally {
         lock(&self.tally).clone()
     }
 
     /// Lets what is under way end; every request counts.
-    pub(super) async fn stop(mut self) -> Tally {
+    pub async fn stop(mut self) -> Tally {
         lock(&self.tally).ending = true;
         while self.clients.join_next().await.is_some() {}
         let tally = lock(&self.tally);
