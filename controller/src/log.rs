@@ -1,5 +1,6 @@
 //! Logging: to standard error, as `RUST_LOG` says or as istiod's `--log_output_level` does.
 
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// How a program logs.
@@ -14,6 +15,7 @@ pub enum Format {
 pub fn start(levels: &str, format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(levels)));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = subscriber.with_ansi(std::io::stderr().is_terminal());
     match format {
         Format::Text => subscriber.init(),
         Format::Json => subscriber.json().init(),

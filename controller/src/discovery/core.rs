@@ -323,7 +323,9 @@ impl Connected {
     /// `POD.NAMESPACE`, as istioctl says it, or the whole node id.
     fn is_called(&self, name: &str) -> bool {
         self.node == name
-            || name.rsplit_once('.').is_some_and(|(pod, namespace)| *self.pod.name == *pod && *self.pod.namespace == *namespace)
+            || name
+                .rsplit_once('.')
+                .is_some_and(|(pod, namespace)| *self.pod.name == *pod && *self.pod.namespace == *namespace)
     }
 }
 

@@ -128,12 +128,24 @@ impl Reader {
         // Kubernetes sets these for every Service in the namespace.
         let links = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT", "_TCP", "_PROTO", "_ADDR"];
         let link = |name: &str| links.iter().any(|it| name.contains(it));
-        let remarks = self.variables.iter().filter(|(name, value)| known(name) && !link(name) && !value.is_empty());
+        let as_it_is = |name: &str, value: &str| AS_IT_IS.contains(&(name, value));
+        let remarks = self
+            .variables
+            .iter()
+            .filter(|(name, value)| known(name) && !link(name) && !value.is_empty() && !as_it_is(name, value));
         let remarks: Vec<String> =
             remarks.map(|(name, _)| format!("{name}: istiod knows it, navarch does not act on it")).collect();
         self.remarks.extend(remarks);
     }
 }
+
+/// What istiod's chart sets, and navarch does anyway.
+const AS_IT_IS: &[(&str, &str)] = &[
+    ("PILOT_CERT_PROVIDER", "istiod"),
+    ("PILOT_ENABLE_ANALYSIS", "false"),
+    ("PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER", "false"),
+    ("PILOT_TRACE_SAMPLING", "1"),
+];
 
 /// Variables of istiod without one of its prefixes, which would change what it does.
 const NO_EFFECT: &[&str] = &[

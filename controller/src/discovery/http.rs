@@ -165,7 +165,8 @@ async fn config_dump(
 
 fn dump((_, kinds): Dump) -> Value {
     let one = |kind: xds::TypeUrl, it: &xds::Resource| {
-        let body = xds::json::to_json(kind.url(), &it.bytes()).unwrap_or_else(|why| json!({ "error": why.to_string() }));
+        let body =
+            xds::json::to_json(kind.url(), &it.bytes()).unwrap_or_else(|why| json!({ "error": why.to_string() }));
         json!({ "name": *it.name, "version": it.version.to_string(), "resource": body })
     };
     // Keys never leave by this door, whatever the types may hold.

@@ -21,7 +21,8 @@ pub(crate) type KnownAccount = Option<Arc<str>>;
 /// is such a Pod.
 pub(crate) fn check(claim: &Claim<'_>, caller: &Caller, pod: &KnownAccount) -> Result<(), String> {
     let identity = &caller.identity;
-    let differs = |what: &str, said: &str, is: &str| Err(format!("{identity}: its {what} is {is:?}, its node says {said:?}"));
+    let differs =
+        |what: &str, said: &str, is: &str| Err(format!("{identity}: its {what} is {is:?}, its node says {said:?}"));
     if claim.namespace != &*identity.namespace {
         return differs("namespace", claim.namespace, &identity.namespace);
     }

@@ -163,7 +163,8 @@ impl Process {
         });
         let (events, ending) = (events.clone(), self.ending());
         self.tasks.spawn(async move {
-            while let Some(mut event) = tokio::select! { event = changes.recv() => event, () = ending.clone() => None } {
+            while let Some(mut event) = tokio::select! { event = changes.recv() => event, () = ending.clone() => None }
+            {
                 call_mesh_config_istio(&mut event, &mesh_config_map);
                 if events.send(Event::Source(event)).await.is_err() {
                     break;
@@ -363,7 +364,8 @@ async fn decide(mut core: Core, mut events: mpsc::Receiver<Event>) {
 
 /// Inside a pod its service account, elsewhere a kubeconfig.
 async fn client(args: &Discovery) -> Result<Client> {
-    let config = match args.kubeconfig.as_ref().filter(|it| !it.as_os_str().is_empty()) {
+    // Istio's chart names a file that is mounted only where istiod serves another cluster.
+    let config = match args.kubeconfig.as_ref().filter(|it| it.exists()) {
         Some(path) => {
             let file = kube::config::Kubeconfig::read_from(path).with_context(|| path.display().to_string())?;
             kube::Config::from_custom_kubeconfig(file, &Default::default()).await?

@@ -13,7 +13,10 @@ pub(crate) type Dump = (String, Vec<(TypeUrl, Vec<Arc<Resource>>)>);
 pub(crate) enum Query {
     Proxies(oneshot::Sender<Vec<ProxyRow>>),
     /// Of one proxy, by `POD.NAMESPACE` or its node id; `None` if it is not connected.
-    Resources { proxy: String, answer: oneshot::Sender<Option<Dump>> },
+    Resources {
+        proxy: String,
+        answer: oneshot::Sender<Option<Dump>>,
+    },
     /// Everything that is wrong, one sentence each.
     Problems(oneshot::Sender<Vec<String>>),
 }
