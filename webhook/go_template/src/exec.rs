@@ -428,13 +428,13 @@ impl State<'_> {
         Ok(Val::of(&value, spent.engine.numbers))
     }
 
-    fn include(&mut self, arguments: &[Val]) -> Result<Val> {
+    fn include(&self, arguments: &[Val]) -> Result<Val> {
         let [Val::Str(name), dot] = arguments else { return Err("include wants a name and a value".into()) };
         let text = self.trees.execute(name, dot.clone())?;
         Ok(Val::str(text))
     }
 
-    fn tpl(&mut self, arguments: &[Val]) -> Result<Val> {
+    fn tpl(&self, arguments: &[Val]) -> Result<Val> {
         let [Val::Str(text), dot] = arguments else { return Err("tpl wants a text and a value".into()) };
         let spent = self.trees.spent;
         spent.charge(text.len() + self.trees.trees.len())?;

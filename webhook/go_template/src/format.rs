@@ -168,6 +168,8 @@ impl Scanner<'_> {
             spec.precision = Some(self.number("PREC", out).unwrap_or_default());
         }
         spec.verb = self.chars.next().unwrap_or('\0');
+        // `%+v` is about the fields of structs.
+        spec.plus &= spec.verb != 'v';
         spec
     }
 

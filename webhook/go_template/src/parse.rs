@@ -99,9 +99,8 @@ pub(crate) fn parse(engine: &Engine, name: &str, text: &str) -> Result<Vec<(Stri
     if let Some(end) = end {
         return parser.error(format!("unexpected {{{{{}}}}}", end.word()));
     }
-    let mut trees = parser.defined;
-    trees.push((name.to_owned(), Tree { file: name.to_owned(), nodes }));
-    Ok(trees)
+    parser.define_tree(name.to_owned(), nodes)?;
+    Ok(parser.defined)
 }
 
 struct Parser<'a> {
@@ -313,7 +312,18 @@ impl Parser<'_> {
             return self.error("unexpected EOF, or {{else}}, in a definition");
         }
         (self.variables, self.loops) = (variables, loops);
-        self.defined.push((name, Tree { file: self.name.to_owned(), nodes }));
+        self.define_tree(name, nodes)
+    }
+
+    /// Of two in one text, one has to be empty.
+    fn define_tree(&mut self, name: String, nodes: Vec<Node>) -> Result<()> {
+        let tree = Tree { file: self.name.to_owned(), nodes };
+        match self.defined.iter().position(|(known, _)| *known == name) {
+            None => self.defined.push((name, tree)),
+            Some(_) if tree.is_empty() => {}
+            Some(i) if self.defined[i].1.is_empty() => self.defined[i].1 = tree,
+            Some(_) => return self.error(format!("multiple definition of template {name:?}")),
+        }
         Ok(())
     }
 
@@ -338,7 +348,6 @@ impl Parser<'_> {
     /// `$x := a b | c d`. With `more`, `$i, $x := …` too.
     fn pipe(&mut self, more: usize) -> Result<Pipe> {
         self.space();
-        let line = self.line();
         let (variables, binding) = self.binding(more)?;
         let mut commands: Vec<Command> = Vec::new();
         loop {
@@ -355,7 +364,7 @@ impl Parser<'_> {
         if binding == Binding::Declare {
             self.variables.extend(variables.iter().cloned());
         }
-        Ok(Pipe { line, variables, binding, commands })
+        Ok(Pipe { variables, binding, commands })
     }
 
     fn binding(&mut self, more: usize) -> Result<(Vec<String>, Binding)> {

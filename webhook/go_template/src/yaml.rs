@@ -9,6 +9,7 @@ use crate::value::Val;
 use regex::Regex;
 use serde_json::Value;
 use std::cmp::Ordering;
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 /// A line is folded at the first space after this column.
@@ -56,8 +57,11 @@ impl Printer<'_> {
         self.column += text.chars().count();
     }
 
+    /// A new line, unless the text before ended with one.
     fn line(&mut self, indent: usize) {
-        self.out.push('\n');
+        if !self.out.ends_with('\n') {
+            self.out.push('\n');
+        }
         self.out.push_str(&" ".repeat(indent));
         self.column = indent;
     }
@@ -93,7 +97,7 @@ impl Printer<'_> {
             Val::Map(map) => {
                 let mut entries = map.entries();
                 self.spent.charge(entries.len())?;
-                entries.sort_by(|(a, _), (b, _)| natural(a, b));
+                entries = sorted(entries);
                 for (i, (key, value)) in entries.into_iter().enumerate() {
                     if i > 0 || context == Context::Key {
                         self.line(deeper);
@@ -110,13 +114,14 @@ impl Printer<'_> {
         let is_simple = key.len() <= KEY_MAX && !key.contains(is_break);
         if is_simple {
             self.quoted(key, if style == Style::Literal { Style::Double } else { style }, None);
-        } else {
-            self.put("? ");
-            self.scalar(key, indent + 2)?;
-            self.line(indent);
+            self.put(":");
+            return self.spent.deeper(|| self.node(value, indent as isize, Context::Key));
         }
-        self.put(":");
-        self.spent.deeper(|| self.node(value, indent as isize, Context::Key))
+        self.put("? ");
+        self.scalar(key, indent + 2)?;
+        self.line(indent);
+        self.put(": ");
+        self.spent.deeper(|| self.node(value, indent as isize, Context::Item))
     }
 
     fn scalar(&mut self, text: &str, indent: usize) -> Result<(), String> {
@@ -136,19 +141,12 @@ impl Printer<'_> {
             (true, false) => "",
         };
         self.put(&format!("|{hint}{chomp}"));
-        let lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(text).split('\n').collect();
-        for line in lines {
-            match line.is_empty() {
-                true => self.out.push('\n'),
-                false => self.line(indent),
+        self.out.push('\n');
+        for line in text.split_inclusive('\n') {
+            if line != "\n" {
+                self.out.push_str(&" ".repeat(indent));
             }
-            self.put(line);
-        }
-        if chomp == "+" {
-            // What follows begins its own line.
-            self.out.push('\n');
-            self.column = 0;
-            self.out.pop();
+            self.out.push_str(line);
         }
     }
 
@@ -282,7 +280,7 @@ fn resolves(text: &str) -> bool {
         let float = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?";
         let integer = r"[-+]?(0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|-?[0-9]+)";
         let base60 = r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?";
-        let date = r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ][0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})?)?";
+        let date = r"[0-9]{4}-(?:0?[1-9]|1[0-2])-(?:0?[1-9]|[12][0-9]|3[01])([Tt ][0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2}(\.[0-9]+)?(Z|[-+][0-9]{2}:[0-9]{2})?)?";
         Regex::new(&format!("^(?:{float}|{integer}|{base60}|{date})$")).ok()
     });
     const WORDS: &[&str] = &[
@@ -293,6 +291,23 @@ fn resolves(text: &str) -> bool {
     let is_number = |text: &str| NUMBER.as_ref().is_some_and(|number| number.is_match(text));
     let starts = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
     WORDS.contains(&text) || (starts && (is_number(text) || is_number(&text.replace('_', ""))))
+}
+
+/// A merge sort, because the order is not one for some strange keys: the library's may panic then.
+fn sorted(mut entries: Vec<(Rc<str>, Val)>) -> Vec<(Rc<str>, Val)> {
+    if entries.len() < 2 {
+        return entries;
+    }
+    let (mut right, left) = (sorted(entries.split_off(entries.len() / 2)).into_iter().peekable(), sorted(entries));
+    let mut all = Vec::new();
+    for entry in left {
+        while let Some(before) = right.next_if(|(key, _)| natural(key, &entry.0) == Ordering::Less) {
+            all.push(before);
+        }
+        all.push(entry);
+    }
+    all.extend(right);
+    all
 }
 
 /// The order of keys: letters after everything else, numbers by their value.
@@ -324,7 +339,15 @@ fn natural(a: &str, b: &str) -> Ordering {
     a.len().cmp(&b.len())
 }
 
-/// YAML as kubectl reads it.
+/// YAML 1.1 as `sigs.k8s.io/yaml` reads it: the first document, the last of two equal keys.
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
-    serde_saphyr::from_str::<Value>(text).map_err(|error| error.to_string())
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+    };
+    let documents: Result<Vec<Value>, _> = serde_saphyr::from_multiple_with_options(text, options);
+    documents.map(|documents| documents.into_iter().next().unwrap_or_default()).map_err(|error| {
+        let text = error.to_string();
+        format!("error converting YAML to JSON: yaml: {}", text.lines().next().unwrap_or_default())
+    })
 }

@@ -88,7 +88,7 @@ pub(super) const TABLE: &[Row] = &[
 ];
 
 fn listed(spent: &Spent<'_>, items: Vec<Val>) -> Result {
-    spent.charge(items.len())?;
+    spent.charge(items.len().saturating_mul(2))?;
     Ok(Val::list(items))
 }
 

@@ -38,13 +38,16 @@ pub(super) const TABLE: &[Row] = &[
     ("semverCompare", 2, 2, |_, a| semver::compare(string(a, 0)?, string(a, 1)?).map(Val::Bool)),
 ];
 
+/// A byte of text can be a value of 60 bytes.
+const READ_STEPS: usize = 4;
+
 fn read_json(spent: &Spent<'_>, text: &str) -> Result<Value> {
-    spent.charge(text.len())?;
+    spent.charge(text.len().saturating_mul(READ_STEPS))?;
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn read_yaml(spent: &Spent<'_>, text: &str) -> Result<Value> {
-    spent.charge(text.len())?;
+    spent.charge(text.len().saturating_mul(READ_STEPS))?;
     match text.trim().is_empty() {
         true => Ok(Value::Null),
         false => yaml::parse(text),

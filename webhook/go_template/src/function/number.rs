@@ -62,6 +62,8 @@ fn steps(spent: &Spent<'_>, start: i64, end: i64, step: i64) -> Result {
 fn to_i64(value: &Val) -> i64 {
     match value {
         Val::Int(value) | Val::Int64(value) => *value,
+        // What does not fit is what amd64 makes of it.
+        Val::Float(value) if value.abs() >= 9.3e18 => i64::MIN,
         Val::Float(value) => *value as i64,
         Val::Bool(value) => i64::from(*value),
         Val::Str(text) => integer(text).unwrap_or_default(),
@@ -72,7 +74,9 @@ fn to_i64(value: &Val) -> i64 {
 /// `strconv.ParseInt` with base 0, after a fraction of zeros is cut off.
 fn integer(text: &str) -> Option<i64> {
     let text = match text.split_once('.') {
-        Some((whole, fraction)) if !whole.is_empty() && fraction.bytes().all(|c| c == b'0') => whole,
+        Some((whole, fraction)) if !whole.is_empty() && !fraction.is_empty() && fraction.bytes().all(|c| c == b'0') => {
+            whole
+        }
         _ => text,
     };
     let (sign, digits) = match text.strip_prefix('-') {

@@ -76,7 +76,7 @@ pub(super) const TABLE: &[Row] = &[
     ("regexFindAll", 3, 3, |spent, a| {
         let (regex, text) = regex(spent, a)?;
         let count = usize::try_from(int(a, 2)?).unwrap_or(ANY);
-        Ok(list_of(regex.find_iter(text).take(count).map(|found| found.as_str().to_owned())))
+        paid(spent, regex.find_iter(text).take(count).map(|found| found.as_str()))
     }),
     ("regexReplaceAll", 3, 3, |spent, a| regex_replace(spent, a, Replacement::Expanded)),
     ("regexReplaceAllLiteral", 3, 3, |spent, a| regex_replace(spent, a, Replacement::Literal)),
@@ -84,8 +84,8 @@ pub(super) const TABLE: &[Row] = &[
         let (regex, text) = regex(spent, a)?;
         Ok(match int(a, 2)? {
             0 => Val::list(Vec::new()),
-            count if count > 0 => list_of(regex.splitn(text, count as usize).map(str::to_owned)),
-            _ => list_of(regex.split(text).map(str::to_owned)),
+            count if count > 0 => paid(spent, regex.splitn(text, count as usize))?,
+            _ => paid(spent, regex.split(text))?,
         })
     }),
     ("regexQuoteMeta", 1, 1, |spent, a| {
@@ -100,6 +100,9 @@ pub(super) const TABLE: &[Row] = &[
 const REGEX_SIZE_MAX: usize = 1 << 20;
 const REGEX_STEPS: usize = 1000;
 
+/// An item of a list takes some 60 bytes beside its text.
+const ITEM_STEPS: usize = 8;
+
 fn quote(spent: &Spent<'_>, values: &[Val], quoted: fn(&Spent<'_>, &str) -> String) -> Result {
     let texts = values.iter().filter(|value| !value.is_nil());
     let texts = texts.map(|value| Ok(quoted(spent, &text_of(spent, value)?))).collect::<Result<Vec<_>>>()?;
@@ -112,9 +115,9 @@ fn among(characters: &str) -> impl Fn(char) -> bool {
 
 fn title(text: &str) -> String {
     let mut before = ' ';
-    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '\'';
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut upper = |c: char| {
-        let is_first = !is_word(before) && !(before as u32 > 0x7f && !before.is_whitespace());
+        let is_first = !is_word(before) && (before.is_ascii() || before.is_whitespace());
         before = c;
         if is_first { c.to_uppercase().collect::<String>() } else { c.to_string() }
     };
@@ -166,8 +169,19 @@ fn indent(spent: &Spent<'_>, before: &str, spaces: i64, text: &str) -> Result {
     Ok(Val::str(format!("{before}{pad}{}", text.replace('\n', &format!("\n{pad}")))))
 }
 
+/// A list costs more than the text it is made from.
+fn paid<'a>(spent: &Spent<'_>, parts: impl Iterator<Item = &'a str>) -> Result {
+    let parts = parts.map(|part| {
+        spent.charge(ITEM_STEPS)?;
+        Ok(part.to_owned())
+    });
+    Ok(list_of(parts.collect::<Result<Vec<_>>>()?))
+}
+
 fn parts(spent: &Spent<'_>, separator: &str, text: &str) -> Result<Vec<String>> {
     spent.charge(text.len())?;
+    let count = if separator.is_empty() { text.len() } else { text.matches(separator).count() };
+    spent.charge(count.saturating_mul(ITEM_STEPS))?;
     Ok(match separator {
         "" => text.chars().map(String::from).collect(),
         separator => text.split(separator).map(str::to_owned).collect(),
@@ -194,13 +208,19 @@ fn regex_replace(spent: &Spent<'_>, arguments: &[Val], replacement: Replacement)
     let mut end = 0;
     for found in regex.captures_iter(text) {
         let Some(whole) = found.get(0) else { continue };
+        let before = out.len();
+        let copies = if replacement == Replacement::Expanded { new.matches('$').count() } else { 0 };
+        let size = before.saturating_add(new.len()).saturating_add(copies.saturating_mul(text.len()));
+        if size > spent.engine.limits.output {
+            return Err(format!("makes a text of more than {} bytes", spent.engine.limits.output));
+        }
         out.push_str(&text[end..whole.start()]);
         match replacement {
             Replacement::Literal => out.push_str(new),
             Replacement::Expanded => found.expand(new, &mut out),
         }
         end = whole.end();
-        spent.charge_text(out.len())?;
+        spent.charge(1 + (out.len() - before) / 8)?;
     }
     out.push_str(&text[end..]);
     made(spent, out)
