@@ -22,6 +22,8 @@ pub enum Command {
     Translate(Translate),
     /// Run the control plane in Kubernetes, in place of istiod
     Discovery(Box<crate::discovery::Discovery>),
+    /// What runs beside Envoy in a pod, in place of pilot-agent
+    Agent(agent::cli::Args),
     #[command(flatten)]
     Deploy(deploy::cli::Command),
     KubeInject(webhook::cli::Args),

@@ -13,6 +13,8 @@ fn main() -> ExitCode {
         Command::Discovery(it) => {
             log::start(&it.log_output_level, if it.log_as_json { Format::Json } else { Format::Text });
         }
+        // It has flags of its own for that.
+        Command::Agent(_) => {}
         _ => log::start("info", Format::Text),
     }
     controller::run::run(args)

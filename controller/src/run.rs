@@ -30,6 +30,7 @@ pub fn run(args: Args) -> ExitCode {
             Err((anyhow::Error::new(why).context(format!("cannot start {}", it.program.display())), FAILED))
         }
         Command::Discovery(args) => discovery(*args).map_err(|why| (why, FAILED)),
+        Command::Agent(args) => Ok(agent::cli::run(args)),
         Command::Deploy(command) => deploy(&command).map_err(|why| (why, FAILED)),
         Command::KubeInject(args) => webhook::cli::run(&args).map(|()| ExitCode::SUCCESS).map_err(|why| (why, USAGE)),
         Command::Request(args) => request(&args).map_err(|why| (why, FAILED)),

@@ -2,10 +2,10 @@
 //! Envoy, and edited under that load; what was observed is the verdict.
 
 use super::laptop::PodKey;
-use crate::load::{Load, Phase, Tally};
 use super::mesh::{Mesh, Options};
 use super::status::Status;
 use super::view::View;
+use crate::load::{Load, Phase, Tally};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
