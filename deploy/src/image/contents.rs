@@ -98,6 +98,8 @@ pub fn app(reference: &str, navarch: &Path, arguments: &[&str]) -> Result<Image,
         entrypoint: vec![NAVARCH.to_owned()],
         command: arguments.iter().map(|it| (*it).to_owned()).collect(),
         layers: vec![base(navarch)?, Layer::default().program(NAVARCH, navarch)],
+        // Not the proxy's: what comes from that user is never captured, and would leave the pod in plain text.
+        user: "1000:1000".to_owned(),
         ..defaults("app", "1")
     })
 }

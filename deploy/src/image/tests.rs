@@ -141,6 +141,8 @@ fn images_share_their_base_and_have_the_names_that_charts_use() {
     assert_eq!(pilot.entrypoint, ["/usr/local/bin/pilot-discovery"]);
     assert_eq!(proxy.entrypoint, ["/usr/local/bin/pilot-agent"]);
     assert_eq!(pilot.user, "1337:1337");
+    // Traffic of the proxy's user is not captured, so no application may have it.
+    assert_ne!(app.user, proxy.user);
     assert_eq!(pilot.layers[0], proxy.layers[0]);
     assert_eq!(pilot.layers[0], app.layers[0]);
     let tools = proxy.layers[1].entries();
