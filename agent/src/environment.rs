@@ -265,8 +265,10 @@ impl Environment {
             let seconds = settings.number("TERMINATION_DRAIN_DURATION_SECONDS")?;
             Drain::After(seconds.map_or(proxy_config.termination_drain_duration, Duration::from_secs))
         };
-        let dns = settings.boolean("ISTIO_META_DNS_CAPTURE", false)?
+        let asked = settings.boolean("ISTIO_META_DNS_CAPTURE", false)?
             || settings.boolean("ISTIO_META_ENABLE_DNS_SERVER", false)?;
+        // Nothing is captured for a gateway, and istiod sends it no names.
+        let dns = asked && flags.role == Role::Sidecar;
         let path = |name| settings.text(name).map(PathBuf::from);
         Ok(Self {
             certificate: certificates(&settings, &pod, &proxy_config, token.clone())?,

@@ -57,7 +57,7 @@ fn an_answer_for_another_key_is_refused() {
     assert_eq!(Workload::from_files(&one.chain, other.key, &one.roots), Err(WorkloadError::OtherKey));
     let key = || KeyPem::new(one.key.expose().to_owned());
     assert!(Workload::from_answer(&[], key()).is_err());
-    assert_eq!(Workload::from_answer(&[one.chain.clone()], key()), Err(WorkloadError::Roots));
+    assert_eq!(Workload::from_answer(std::slice::from_ref(&one.chain), key()), Err(WorkloadError::Roots));
     assert!(Workload::from_answer(&["garbage".to_owned()], key()).is_err());
 }
 

@@ -94,12 +94,12 @@ impl StreamingService<Bytes> for Handler {
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         let (options, dialect) = (Arc::clone(&self.options), self.dialect);
         Box::pin(async move {
-            let frames = stream::try_unfold(Stage::New(request.into_inner()), move |stage| {
+            let frames = stream::try_unfold(Stage::New(Box::new(request.into_inner())), move |stage| {
                 let options = Arc::clone(&options);
                 async move {
                     let mut relay = match stage {
-                        Stage::New(from_envoy) => match Relay::open(options, dialect, from_envoy).await? {
-                            Some(relay) => relay,
+                        Stage::New(from_envoy) => match Relay::open(options, dialect, *from_envoy).await? {
+                            Some(relay) => Box::new(relay),
                             None => return Ok(None),
                         },
                         Stage::Open(relay) => relay,
@@ -113,8 +113,8 @@ impl StreamingService<Bytes> for Handler {
 }
 
 enum Stage {
-    New(Streaming<Bytes>),
-    Open(Relay),
+    New(Box<Streaming<Bytes>>),
+    Open(Box<Relay>),
 }
 
 /// An Envoy's stream and its counterpart.
