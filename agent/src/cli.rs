@@ -37,10 +37,10 @@ pub enum Verb {
     Request(Request),
     /// Set up traffic capture
     #[command(name = "istio-iptables")]
-    Capture(Box<crate::capture::cli::Args>),
+    Capture(Box<Capture>),
     /// Take traffic capture away
     #[command(name = "istio-clean-iptables")]
-    CleanCapture(Box<crate::capture::cli::Args>),
+    CleanCapture(Box<Capture>),
     /// Print the version
     Version(Version),
     /// Become a program that dies with its parent
@@ -92,6 +92,15 @@ pub struct Proxy {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true",
           value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set, hide = true)]
     pub profiling: bool,
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// Flags of `istio-iptables` and its reverse.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Capture {
+    #[command(flatten)]
+    pub args: crate::capture::cli::Args,
     #[command(flatten)]
     pub log: Log,
 }
@@ -163,8 +172,14 @@ fn dispatch(verb: Verb) -> Result<ExitCode> {
         Verb::Proxy(flags) => return proxy(*flags),
         Verb::Wait(flags) => small_runtime()?.block_on(wait(&flags))?,
         Verb::Request(flags) => small_runtime()?.block_on(request(&flags))?,
-        Verb::Capture(flags) => crate::capture::cli::run(*flags)?,
-        Verb::CleanCapture(flags) => crate::capture::cli::clean(*flags)?,
+        Verb::Capture(flags) => {
+            log(&flags.log);
+            crate::capture::cli::run(flags.args)?;
+        }
+        Verb::CleanCapture(flags) => {
+            log(&flags.log);
+            crate::capture::cli::clean(flags.args)?;
+        }
         Verb::Version(flags) => version(&flags),
         Verb::Exec { command } => {
             let (program, arguments) = command.split_first().context("no program is named")?;

@@ -42,8 +42,12 @@ fn directives(levels: &str) -> String {
         }
     });
     let all: Vec<String> = each.collect();
-    if all.is_empty() { "info".to_owned() } else { all.join(",") }
+    let levels = if all.is_empty() { "info".to_owned() } else { all.join(",") };
+    format!("{levels},{QUIET}")
 }
+
+/// The client library logs each failed attempt as an error; whoever called it says what came of it.
+const QUIET: &str = "kube_client::client::builder=off";
 
 #[cfg(test)]
 mod tests {
@@ -58,7 +62,7 @@ mod tests {
             ("all:none", "off"),
             ("rbac:debug", "info"),
         ] {
-            assert_eq!(directives(levels), expected);
+            assert_eq!(directives(levels), format!("{expected},{QUIET}"));
         }
     }
 }
