@@ -39,9 +39,23 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Suites that need more than this machine's own processes
+    #[command(subcommand)]
+    E2e(E2e),
     /// navarch's images, without Docker and without a registry
     #[command(subcommand)]
     Image(Image),
+}
+
+#[derive(Subcommand)]
+enum E2e {
+    /// In a real Kubernetes, from an empty cluster to one that is empty again: `e2e kubernetes --help`
+    #[command(disable_help_flag = true)]
+    Kubernetes {
+        /// Passed on to the program `kubernetes` of the crate `e2e`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -78,6 +92,7 @@ fn main() -> ExitCode {
         Verb::Cluster { arguments } => {
             program(&["run", "--quiet", "--package", "e2e", "--bin", "cluster", "--"], &arguments)
         }
+        Verb::E2e(E2e::Kubernetes { arguments }) => kubernetes(&arguments),
         Verb::Image(Image::Build { profile, out, arguments }) => image(&profile, &out, &arguments),
         Verb::Check { arguments } => run(&["run", "--release", "--", "up", "--check", "--json"], &arguments),
     };
@@ -96,7 +111,22 @@ fn test(arguments: &[String]) -> Result<()> {
     // cargo builds a program for the tests of its own package only; e2e's tests start it, too.
     step("navarch for the end-to-end tests", &["build", "--package", "controller"])?;
     eprintln!("xtask: tests");
-    let mut cargo = cargo(&["test", "--workspace", "--no-fail-fast"]).args(arguments).stdout(Stdio::piped()).spawn()?;
+    let mut total = counted(&["test", "--workspace", "--no-fail-fast"], arguments)?;
+    // Who asks for some tests by name does not ask for a cluster.
+    if arguments.is_empty() {
+        eprintln!("xtask: the suite in Kubernetes");
+        total += counted(&kubernetes_arguments(&navarch("debug")), &[])?;
+    }
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    if total.failed > 0 {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// Runs cargo, shows what it prints, and adds up the results in it.
+fn counted(arguments: &[&str], more: &[String]) -> Result<Totals> {
+    let mut cargo = cargo(arguments).args(more).stdout(Stdio::piped()).spawn()?;
     let output = cargo.stdout.take().context("cargo's output is piped")?;
     let mut total = Totals::default();
     for line in BufReader::new(output).lines() {
@@ -106,22 +136,33 @@ fn test(arguments: &[String]) -> Result<()> {
     }
     let status = cargo.wait()?;
     if !status.success() {
-        eprintln!("xtask: cargo test ended with {status}");
+        eprintln!("xtask: cargo {} ended with {status}", arguments.join(" "));
     }
     // A test binary that dies prints no result of its own, and must not look like success.
     total.failed = total.failed.max(u64::from(!status.success()));
-    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
-    if total.failed > 0 {
-        std::process::exit(1);
-    }
-    Ok(())
+    Ok(total)
+}
+
+/// The release build, as its users have it.
+fn kubernetes(arguments: &[String]) -> Result<()> {
+    step("navarch", &["build", "--package", "controller", "--release"])?;
+    program(&kubernetes_arguments(&navarch("release")), arguments)
+}
+
+fn kubernetes_arguments(navarch: &str) -> [&str; 9] {
+    ["run", "--quiet", "--package", "e2e", "--bin", "kubernetes", "--", "--navarch", navarch]
+}
+
+/// The program, as cargo built it.
+fn navarch(folder: &str) -> String {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    format!("{target}/{folder}/navarch")
 }
 
 fn image(profile: &str, out: &str, arguments: &[String]) -> Result<()> {
     step("navarch", &["build", "--package", "controller", "--profile", profile])?;
     let folder = if profile == "dev" { "debug" } else { profile };
-    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-    let navarch = format!("{target}/{folder}/navarch");
+    let navarch = navarch(folder);
     let build = ["run", "--quiet", "--package", "e2e", "--bin", "image", "--", "build", "--navarch", &navarch];
     run(&[&build[..], &["--out", out]].concat(), arguments)
 }
