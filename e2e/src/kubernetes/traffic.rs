@@ -54,7 +54,6 @@ pub(super) fn strict(bench: &mut Bench) -> Result<String> {
         Seen::Closed => Ok(Seen::Closed),
         Seen::Status(status) => bail!("plain text from outside is answered with {status}"),
     })?;
-    // Every port of the pod, not only the Service's: one that nothing declares, and the agent's.
     load.phase(200, LIMIT)?;
     let load = load.stop()?;
     Ok(format!("plain text from outside: {before:?}, then {after:?}; in the mesh meanwhile {load}"))
