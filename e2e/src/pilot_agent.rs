@@ -56,9 +56,10 @@ pub fn image(agent: &PilotAgent, programs: &Programs) -> Result<Image> {
     let mut image = proxy(programs, "1")?;
     image.layers.pop().context("a proxy's image has layers")?;
     // Istio's Dockerfile.proxyv2 has them at the same places.
-    let own = Layer::default()
-        .program("/usr/local/bin/pilot-agent", &agent.program)
-        .with(Path::new("/var/lib/istio/envoy").join(TEMPLATE), Entry::File { source: agent.template.clone(), mode: 0o644 });
+    let own = Layer::default().program("/usr/local/bin/pilot-agent", &agent.program).with(
+        Path::new("/var/lib/istio/envoy").join(TEMPLATE),
+        Entry::File { source: agent.template.clone(), mode: 0o644 },
+    );
     image.layers.push(own);
     image.references = vec![IMAGE.to_owned()];
     Ok(image)
