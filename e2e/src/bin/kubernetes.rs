@@ -23,7 +23,7 @@ struct Arguments {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// How long the API server is away, in seconds
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = 300)]
     outage_seconds: u64,
     /// The program, as cargo built it
     #[arg(long)]
