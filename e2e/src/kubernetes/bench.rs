@@ -59,7 +59,10 @@ impl Bench {
     }
 
     pub(super) fn apply(&self, yaml: &str) -> Result<String> {
-        output(self.cluster.kubectl()?.args(["apply", "--server-side", "--force-conflicts", "--filename=-"]), Some(yaml))
+        output(
+            self.cluster.kubectl()?.args(["apply", "--server-side", "--force-conflicts", "--filename=-"]),
+            Some(yaml),
+        )
     }
 
     /// navarch, as a user calls it.

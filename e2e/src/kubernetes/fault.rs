@@ -1,6 +1,7 @@
 //! What goes on while parts are away.
 
 use super::bench::{Bench, LIMIT, pause, until};
+use super::traffic::{routing, share};
 use anyhow::{Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -49,7 +50,13 @@ fn reconnected(bench: &Bench) -> Result<()> {
         let mut nodes = BTreeSet::new();
         for istiod in bench.pods("istio-system", ISTIOD)? {
             let text = bench.kubectl(&[
-                "exec", &istiod.name, "--namespace=istio-system", "--", "/usr/local/bin/pilot-discovery", "request", "GET",
+                "exec",
+                &istiod.name,
+                "--namespace=istio-system",
+                "--",
+                "/usr/local/bin/pilot-discovery",
+                "request",
+                "GET",
                 "/debug/syncz",
             ])?;
             let rows: serde_json::Value = serde_json::from_str(&text)?;
@@ -83,15 +90,21 @@ pub(super) fn apiserver(bench: &mut Bench) -> Result<String> {
     }
     bench.cluster.start_apiserver()?;
     let back = Instant::now();
-    // A change after the outage arrives.
-    until("a change after the outage", LIMIT, || bench.kubectl(&["get", "namespaces"]).map(drop))?;
+    // Changes go on arriving: the watches have come back.
+    bench.apply(&routing(0, 100))?;
+    until("a change after the outage", LIMIT, || {
+        let share = share(&load.phase(ANSWERS, LIMIT)?, "v2");
+        ensure!(share == 100.0, "v2 has {share:.0} %");
+        Ok(())
+    })?;
+    let arrived = back.elapsed();
     load.phase(ANSWERS, LIMIT)?;
     let after = self::restarts(bench)?;
     ensure!(after == restarts, "containers restarted {} times", after - restarts);
     Ok(format!(
-        "away for {:.0} s, {answers} whole pages meanwhile; ready again after {:.1} s; no restarts; {}",
+        "away for {:.0} s, {answers} whole pages meanwhile; a change was in force {:.1} s after its return; no restarts; {}",
         bench.options.outage.as_secs_f32(),
-        back.elapsed().as_secs_f32(),
+        arrived.as_secs_f32(),
         load.stop()?
     ))
 }
@@ -149,7 +162,9 @@ pub(super) fn webhook(bench: &mut Bench) -> Result<String> {
         Ok(())
     })?;
     let pod = |name: &str, namespace: &str| {
-        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{containers: [{{name: a, image: 'local/pause:1'}}]}}\n")
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {{containers: [{{name: a, image: 'local/pause:1'}}]}}\n"
+        )
     };
     // Without its proxy a pod of the mesh would be outside of it, so it is not created at all.
     let refused = match bench.apply(&pod("too-early", "default")) {

@@ -63,14 +63,18 @@ pub(super) fn requests(bench: &mut Bench) -> Result<String> {
         }
     }
     let good = request(&identity("default", "bookinfo-details"))?.1;
-    for (what, csr) in [("garbage", "not a request".to_owned()), ("cut in half", good.chars().take(good.len() / 2).collect())] {
+    for (what, csr) in
+        [("garbage", "not a request".to_owned()), ("cut in half", good.chars().take(good.len() / 2).collect())]
+    {
         match sign(bench, Some(&token), &csr)? {
             Err(status) if status.code() == Code::InvalidArgument => lines.push(format!("{what}: InvalidArgument")),
             other => bail!("{what} came to {other:?}"),
         }
     }
     match sign(bench, Some(&token), WEAK)? {
-        Err(status) if status.code() == Code::InvalidArgument => lines.push("RSA of 1024 bits: InvalidArgument".to_owned()),
+        Err(status) if status.code() == Code::InvalidArgument => {
+            lines.push("RSA of 1024 bits: InvalidArgument".to_owned())
+        }
         other => bail!("s12: a weak key came to {other:?}"),
     }
     Ok(lines.join("\n"))
@@ -112,7 +116,15 @@ pub(super) fn roots(bench: &mut Bench) -> Result<String> {
     ensure!(right.contains("BEGIN CERTIFICATE"), "there is no root in namespace outside");
     let limit = Duration::from_secs(10);
     let patch = json!({"data": {"root-cert.pem": "edited"}}).to_string();
-    bench.kubectl(&["patch", "configmap", "istio-ca-root-cert", "--namespace=outside", "--type=merge", "--patch", &patch])?;
+    bench.kubectl(&[
+        "patch",
+        "configmap",
+        "istio-ca-root-cert",
+        "--namespace=outside",
+        "--type=merge",
+        "--patch",
+        &patch,
+    ])?;
     let back = |bench: &Bench| {
         ensure!(read(bench)? == right, "it is not right yet");
         Ok(())
@@ -146,7 +158,8 @@ fn token(bench: &Bench, audience: &str, pod: Option<&Pod>) -> Result<String> {
 fn bound_token(bench: &Bench, audience: &str, namespace: &str, account: &str, pod: &str, uid: &str) -> Result<String> {
     let audience = format!("--audience={audience}");
     let (name, uid) = (format!("--bound-object-name={pod}"), format!("--bound-object-uid={uid}"));
-    let arguments = ["create", "token", account, "--namespace", namespace, &audience, "--bound-object-kind=Pod", &name, &uid];
+    let arguments =
+        ["create", "token", account, "--namespace", namespace, &audience, "--bound-object-kind=Pod", &name, &uid];
     Ok(bench.kubectl(&arguments)?.trim().to_owned())
 }
 
@@ -163,7 +176,12 @@ fn sign(bench: &Bench, token: Option<&str>, csr: &str) -> Result<Result<Vec<Stri
 }
 
 /// The names of the listeners that a node is sent; a stream that brings none within the limit has none.
-fn listeners(bench: &Bench, chain: &str, key: &KeyPem, node: &xds::envoy::core::Node) -> Result<Result<Vec<String>, Status>> {
+fn listeners(
+    bench: &Bench,
+    chain: &str,
+    key: &KeyPem,
+    node: &xds::envoy::core::Node,
+) -> Result<Result<Vec<String>, Status>> {
     let node = node.clone();
     inside(bench, Some((chain.to_owned(), key.clone())), move |channel| {
         Box::pin(async move {

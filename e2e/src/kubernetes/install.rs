@@ -105,7 +105,10 @@ pub(super) fn injected(bench: &mut Bench) -> Result<String> {
     ensure!(init.contains(&"istio-init".to_owned()), "init containers are {init:?}");
     ensure!(init.contains(&"istio-proxy".to_owned()), "not a native sidecar, though kubelets allow it: {init:?}");
     ensure!(text("/metadata/labels/security.istio.io~1tlsMode") == "istio", "no label security.istio.io/tlsMode");
-    ensure!(!text("/metadata/annotations/sidecar.istio.io~1status").is_empty(), "no annotation sidecar.istio.io/status");
+    ensure!(
+        !text("/metadata/annotations/sidecar.istio.io~1status").is_empty(),
+        "no annotation sidecar.istio.io/status"
+    );
     let audience = pod.object["spec"]["volumes"].to_string();
     ensure!(audience.contains("\"audience\":\"istio-ca\""), "no token for istio-ca among the volumes");
     let gateway = bench.pod("istio-system", "istio=ingressgateway")?;
@@ -123,7 +126,8 @@ pub(super) fn uninstalled(bench: &mut Bench) -> Result<String> {
     bench.navarch(&["uninstall", "--skip-confirmation"])?;
     let kinds = "deployments,services,serviceaccounts,configmaps,poddisruptionbudgets,roles,rolebindings";
     let left = bench.kubectl(&["get", kinds, "--namespace", "istio-system", "--output=name", "--ignore-not-found"])?;
-    let ours = |it: &&str| !it.contains("kube-root-ca.crt") && !it.contains("/default") && !it.contains("istio-ca-root-cert");
+    let ours =
+        |it: &&str| !it.contains("kube-root-ca.crt") && !it.contains("/default") && !it.contains("istio-ca-root-cert");
     let left: Vec<&str> = left.lines().filter(ours).collect();
     ensure!(left.is_empty(), "left in istio-system: {}", left.join(", "));
     let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings";

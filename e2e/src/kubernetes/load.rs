@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, oneshot};
 
 enum Ask {
     Phase { answers: u64, limit: Duration, reply: oneshot::Sender<Option<Phase>> },
-    Tally(oneshot::Sender<Tally>),
     Stop(oneshot::Sender<Tally>),
 }
 
@@ -49,10 +48,6 @@ impl Load {
         Ok(versions)
     }
 
-    pub(super) fn tally(&self) -> Result<Tally> {
-        self.ask(Ask::Tally)
-    }
-
     /// The end of it, and its figures; an error if any request failed.
     pub(super) fn stop(self) -> Result<String> {
         let tally = self.ask(Ask::Stop)?;
@@ -82,7 +77,6 @@ async fn serve(url: &str, mut asks: mpsc::Receiver<Ask>) {
         // Who asked may be gone.
         match ask {
             Ask::Phase { answers, limit, reply } => _ = reply.send(clients.phase(answers, limit).await),
-            Ask::Tally(reply) => _ = reply.send(clients.tally()),
             Ask::Stop(reply) => {
                 _ = reply.send(clients.stop().await);
                 return;

@@ -10,6 +10,7 @@ mod fault;
 mod identity;
 mod install;
 mod load;
+mod pilot_agent;
 mod report;
 mod rights;
 mod traffic;
@@ -34,10 +35,14 @@ const STEPS: &[Step] = &[
     ("STRICT: the mesh goes on, a plain-text client outside of it is refused", traffic::strict),
     ("kubectl apply of a VirtualService and a DestinationRule shifts traffic 100/0, 90/10, 50/50", traffic::shift),
     ("certificates rotate under load with no failed request", traffic::rotation),
+    ("Istio's own pilot-agent joins the mesh, by delta and by state of the world", pilot_agent::connects),
     ("istiod is killed under load with no failed request", fault::killed),
     ("istiod is rolled under load with no failed request", fault::rolled),
     ("s03: tokens of another audience, of nobody, and of a deleted pod are refused", identity::tokens),
-    ("s11 s12: a CSR for another identity, a weak key, garbage: refused, or issued for the caller alone", identity::requests),
+    (
+        "s11 s12: a CSR for another identity, a weak key, garbage: refused, or issued for the caller alone",
+        identity::requests,
+    ),
     ("s15: a pod whose node lies about its labels gets what its own labels say", identity::liar),
     ("f01: the API server is away under load: no failed request, certificates go on", fault::apiserver),
     ("f30: two replicas make one root", fault::replicas),

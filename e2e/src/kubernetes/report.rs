@@ -60,10 +60,13 @@ impl Report {
     pub fn totals(&self) -> String {
         let (passed, failed, skipped) =
             (self.count(Outcome::Passed), self.count(Outcome::Failed), self.count(Outcome::LeftOut));
-        format!("test result: {}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured", match failed {
-            0 => "ok",
-            _ => "FAILED",
-        })
+        format!(
+            "test result: {}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured",
+            match failed {
+                0 => "ok",
+                _ => "FAILED",
+            }
+        )
     }
 
     fn count(&self, outcome: Outcome) -> usize {

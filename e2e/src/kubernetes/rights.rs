@@ -38,17 +38,29 @@ pub(super) fn exact(bench: &mut Bench) -> Result<String> {
     ensure!(!used.is_empty(), "the audit log has nothing of {ISTIOD}");
     ensure!(forbidden.is_empty(), "forbidden: {forbidden:?}");
     let granted = granted(bench)?;
-    let stars: Vec<_> = granted.iter().filter(|(group, resource, verb)| [group, resource, verb].iter().any(|it| *it == "*")).collect();
+    let stars: Vec<_> =
+        granted.iter().filter(|(group, resource, verb)| [group, resource, verb].iter().any(|it| *it == "*")).collect();
     ensure!(stars.is_empty(), "s43: wildcards are granted: {stars:?}");
-    let idle: Vec<String> = granted.difference(&used).map(|(group, resource, verb)| format!("{verb} {resource}.{group}")).collect();
-    Ok(format!("{} rights used, 0 forbidden, {} granted; not used in this run: {}", used.len(), granted.len(), idle.join(", ")))
+    let idle: Vec<String> =
+        granted.difference(&used).map(|(group, resource, verb)| format!("{verb} {resource}.{group}")).collect();
+    Ok(format!(
+        "{} rights used, 0 forbidden, {} granted; not used in this run: {}",
+        used.len(),
+        granted.len(),
+        idle.join(", ")
+    ))
 }
 
 fn granted(bench: &Bench) -> Result<BTreeSet<(String, String, String)>> {
     let mut all = BTreeSet::new();
     for kind in ["clusterroles", "roles"] {
         let roles = until("roles", LIMIT, || bench.json(&["get", kind, "--all-namespaces", "--selector=app=istiod"]))?;
-        for rule in roles["items"].as_array().into_iter().flatten().flat_map(|it| it["rules"].as_array().cloned().unwrap_or_default()) {
+        for rule in roles["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|it| it["rules"].as_array().cloned().unwrap_or_default())
+        {
             let list = |at: &str| -> Vec<String> {
                 let all = rule[at].as_array().cloned().unwrap_or_default();
                 all.iter().filter_map(|it| it.as_str().map(str::to_owned)).collect()

@@ -102,13 +102,13 @@ pub(super) fn shift(bench: &mut Bench) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-fn share(answers: &BTreeMap<String, u64>, version: &str) -> f64 {
+pub(super) fn share(answers: &BTreeMap<String, u64>, version: &str) -> f64 {
     let all: u64 = answers.values().sum();
     100.0 * answers.get(version).copied().unwrap_or_default() as f64 / all.max(1) as f64
 }
 
 /// A user's own YAML: weights, and the subsets that they are of.
-fn routing(v1: u64, v2: u64) -> String {
+pub(super) fn routing(v1: u64, v2: u64) -> String {
     format!(
         "
 apiVersion: networking.istio.io/v1
@@ -154,13 +154,25 @@ pub(super) fn rotation(bench: &mut Bench) -> Result<String> {
     let load = load.stop();
     bench.kubectl(&["delete", "destinationrule", "no-reuse", "--namespace", "istio-system"])?;
     let rotated = rotated?;
-    Ok(format!("{rotated} certificates seen in {:.0} s, TTL 2 min, new connections for each request: {}", took.as_secs_f32(), load?))
+    Ok(format!(
+        "{rotated} certificates seen in {:.0} s, TTL 2 min, new connections for each request: {}",
+        took.as_secs_f32(),
+        load?
+    ))
 }
 
 /// Of the certificate that a proxy shows now, as Envoy itself says it.
 fn serial(bench: &Bench, pod: &str) -> Result<String> {
     let text = bench.kubectl(&[
-        "exec", pod, "--container=istio-proxy", "--", "/usr/local/bin/pilot-agent", "request", "--debug-port=15000", "GET", "certs",
+        "exec",
+        pod,
+        "--container=istio-proxy",
+        "--",
+        "/usr/local/bin/pilot-agent",
+        "request",
+        "--debug-port=15000",
+        "GET",
+        "certs",
     ])?;
     let certs: Value = serde_json::from_str(&text).with_context(|| format!("certs of {pod}"))?;
     let chains = certs["certificates"].as_array().cloned().unwrap_or_default();
@@ -171,7 +183,10 @@ fn serial(bench: &Bench, pod: &str) -> Result<String> {
 /// A request from the node's network by another program, `curl`-like: its status and body.
 pub(super) fn get(bench: &Bench, url: &str) -> Result<(u16, String)> {
     let mut command: Command = bench.cluster.command(Path::new("curl"))?;
-    let text = output(command.args(["--silent", "--show-error", "--max-time", "10", "--write-out", "\n%{http_code}", url]), None)?;
+    let text = output(
+        command.args(["--silent", "--show-error", "--max-time", "10", "--write-out", "\n%{http_code}", url]),
+        None,
+    )?;
     let (body, status) = text.rsplit_once('\n').context("curl prints a status")?;
     Ok((status.parse()?, body.to_owned()))
 }
