@@ -63,8 +63,12 @@ fn main() -> ExitCode {
         Err(why) if why.is::<Unsupported>() => {
             eprintln!("kubernetes: the whole suite is skipped: {why:#}");
             let in_ci = std::env::var("CI").is_ok_and(|it| it == "true");
-            println!("test result: {}. 0 passed; {}; {} ignored; 0 measured", if in_ci { "FAILED" } else { "ok" },
-                if in_ci { "1 failed" } else { "0 failed" }, e2e::kubernetes::steps());
+            println!(
+                "test result: {}. 0 passed; {}; {} ignored; 0 measured",
+                if in_ci { "FAILED" } else { "ok" },
+                if in_ci { "1 failed" } else { "0 failed" },
+                e2e::kubernetes::steps()
+            );
             if in_ci { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(why) => {
