@@ -1,6 +1,7 @@
 //! istiod's environment variables, as far as they change what this program does. One that istiod knows and navarch
 //! does not is said so once: silence would be taken for obedience.
 
+use ca::key::KeyKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(super) struct Environment {
     pub token_audiences: Vec<String>,
     pub workload_ttl_default: Duration,
     pub workload_ttl_max: Duration,
+    /// Of a root that is made: RSA where Istio's variable asks for it.
+    pub root_key: KeyKind,
     pub root_ttl: Duration,
     pub root_check_interval: Duration,
     pub root_grace_percentile: u32,
@@ -58,6 +61,7 @@ impl Environment {
             token_audiences: of.list("TOKEN_AUDIENCES", "istio-ca"),
             workload_ttl_default: of.duration("DEFAULT_WORKLOAD_CERT_TTL", DAY),
             workload_ttl_max: of.duration("MAX_WORKLOAD_CERT_TTL", 90 * DAY),
+            root_key: of.rsa("CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE"),
             root_ttl: of.duration("CITADEL_SELF_SIGNED_CA_CERT_TTL", 3650 * DAY),
             root_check_interval: of.duration("CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL", 3600),
             root_grace_percentile: of.number("CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE", 20),
@@ -115,6 +119,16 @@ impl Reader {
 
     fn number(&mut self, name: &str, default: u32) -> u32 {
         self.take(name, default, |it| it.parse().ok(), "a number")
+    }
+
+    fn rsa(&mut self, name: &str) -> KeyKind {
+        let kind = |bits: &str| match bits {
+            "2048" => Some(KeyKind::Rsa2048),
+            "3072" => Some(KeyKind::Rsa3072),
+            "4096" => Some(KeyKind::Rsa4096),
+            _ => None,
+        };
+        self.take(name, KeyKind::P256, kind, "one of 2048, 3072 and 4096")
     }
 
     fn duration(&mut self, name: &str, default_seconds: u64) -> Duration {
@@ -190,12 +204,14 @@ mod tests {
             ("REVISION", "default"),
             ("DEFAULT_WORKLOAD_CERT_TTL", "2m"),
             ("XDS_AUTH", "maybe"),
+            ("CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE", "4096"),
             ("PILOT_HTTP10", "true"),
             ("ISTIOD_SERVICE_HOST", "10.0.0.1"),
             ("ISTIOD_PORT_15012_TCP_ADDR", "10.0.0.1"),
             ("HOME", "/"),
         ]);
         assert_eq!((it.revision.as_str(), it.workload_ttl_default.as_secs(), it.xds_auth), ("", 120, true));
+        assert_eq!(it.root_key, KeyKind::Rsa4096);
         assert_eq!(
             remarks,
             [

@@ -20,6 +20,7 @@ use crds::{Kind, ObjectKey};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use kube::Client;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use source::lease::Election;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,6 +76,10 @@ struct Process {
 impl Process {
     /// What everything else needs: the API server, the CA and who may come in.
     async fn start(args: Discovery, environment: Environment) -> Result<Self> {
+        // Nobody reads the signing key out of this process's memory, by a debugger or a core dump (S24).
+        if let Err(why) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!("this process's memory can be dumped: {why}");
+        }
         let client = client(&args).await?;
         let mesh = mounted_mesh_config(&args);
         let ca_metrics = Arc::new(ca::metrics::Metrics::default());
@@ -372,7 +377,7 @@ async fn client(args: &Discovery) -> Result<Client> {
         }
         None => kube::Config::infer().await.context("no service account of a pod, and no kubeconfig")?,
     };
-    Ok(Client::try_from(config)?)
+    Ok(source::kube::client(config)?)
 }
 
 /// What must be known before the API server is asked: above all the trust domain.
@@ -396,6 +401,7 @@ async fn ca_keeper(
 ) -> Result<Keeper> {
     let mut options = ca::store::Options::new(mesh.trust_domain.as_str());
     options.folder = environment.root_ca_dir.as_str().into();
+    options.key = environment.root_key;
     options.root_ttl = environment.root_ttl;
     options.grace_percent = environment.root_grace_percentile;
     options.signing.default_ttl = environment.workload_ttl_default;

@@ -1,15 +1,28 @@
 //! The loop against events as values: no sockets, no API server.
 
 use super::core::{Core, Event, IdentityCheck};
+use super::door::Guarded;
+use super::http::{Debug, Pages};
 use super::metrics::Metrics;
 use super::query::Query;
-use ca::authenticate::{Caller, Credential, PodRef};
+use axum::extract::ConnectInfo;
+use ca::authenticate::{Authenticator, Caller, Credential, PodRef, TokenReviewer};
+use ca::authority::Authority;
+use ca::bundle::Bundle;
+use ca::clock::Clock;
+use ca::key::KeyKind;
+use ca::spiffe::TrustDomains;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube};
+use futures::future::BoxFuture;
+use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::oneshot;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, oneshot, watch};
+use tower::ServiceExt;
+use tower_service::Service;
 use xds::envoy::core::Node;
-use xds::server::{Event as Stream, Peer};
+use xds::server::{AdsService, Event as Stream, Limits, Peer};
 use xds::{ConnectionId, Hub, TypeUrl};
 
 fn core() -> (Core, Arc<Hub>, Arc<Metrics>) {
@@ -107,4 +120,114 @@ async fn the_debug_pages_see_what_was_accepted_and_refused() {
 
     core.handle([Event::Xds(Stream::Disconnected { connection: ConnectionId(1) })]);
     assert!(!is_served(&hub, 1));
+}
+
+/// Asks nobody: every token is unknown.
+struct NoTokens;
+
+impl TokenReviewer for NoTokens {
+    fn review<'a>(
+        &'a self,
+        token: &'a str,
+        _: &'a [String],
+    ) -> BoxFuture<'a, Result<TokenReviewStatus, ca::authenticate::ReviewOutage>> {
+        let user = |namespace: &str| UserInfo {
+            username: Some(format!("system:serviceaccount:{namespace}:default")),
+            groups: Some(vec!["system:serviceaccounts".to_owned()]),
+            ..UserInfo::default()
+        };
+        let known = ["istio-system", "shop"].contains(&token);
+        let status = TokenReviewStatus {
+            authenticated: Some(known),
+            audiences: known.then(|| vec!["istio-ca".to_owned()]),
+            user: known.then(|| user(token)),
+            error: None,
+        };
+        Box::pin(async move { Ok(status) })
+    }
+}
+
+fn authenticator() -> Authenticator {
+    let bundle = Bundle::self_signed(KeyKind::P256, Duration::from_secs(3600), "cluster.local", SystemTime::now());
+    let authority = Authority::new(bundle.unwrap(), ca::authority::Options::default());
+    let options = ca::authenticate::Options::new(TrustDomains::new("cluster.local"));
+    Authenticator::new(options, Arc::new(NoTokens), watch::channel(Arc::new(authority)).1, Clock::system())
+}
+
+#[tokio::test]
+async fn s01_s10_a_stream_without_a_credential_is_refused_before_anything_of_it_is_read() {
+    let hub = Arc::new(Hub::default());
+    hub.set_ready();
+    let (events, mut streams) = mpsc::channel(1);
+    let metrics = Arc::new(Metrics::default());
+    let service = AdsService::new(hub, events, Limits::default());
+    let mut door = Guarded { service, authenticator: authenticator(), metrics };
+    for token in [None, Some("garbage")] {
+        let uri = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+        let mut request = http::Request::post(uri).body(tonic::body::Body::empty()).unwrap();
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        // S6: what a proxy in between would say of the client is not believed.
+        let claim = "By=spiffe://cluster.local/ns/a/sa/b;URI=spiffe://cluster.local/ns/shop/sa/default";
+        request.headers_mut().insert("x-forwarded-client-cert", claim.parse().unwrap());
+        let response = door.call(request).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], (tonic::Code::Unauthenticated as i32).to_string());
+    }
+    assert!(streams.try_recv().is_err(), "the loop must not hear of it");
+}
+
+#[tokio::test]
+async fn s22_debug_pages_are_for_loopback_and_for_credentials() {
+    let (mut core, hub, metrics) = core();
+    core.handle([
+        changed(vec![pod("cart", "shop", "cart")]),
+        Event::Source(source::kube::Event::Synced),
+        connected(1, "cart", "shop", "cart"),
+    ]);
+    let (events, receiver) = mpsc::channel(8);
+    let mesh = core.mesh();
+    let looping = tokio::spawn(async move {
+        let mut receiver = receiver;
+        while let Some(event) = receiver.recv().await {
+            core.handle([event]);
+        }
+    });
+    let pages = Pages {
+        hub,
+        events,
+        metrics,
+        more_metrics: Arc::new(|_| {}),
+        mesh,
+        authenticator: authenticator(),
+        system_namespace: "istio-system".into(),
+        ending: watch::channel(false).1,
+    };
+    let own = SocketAddr::from(([127, 0, 0, 1], 1));
+    let other = SocketAddr::from(([10, 0, 0, 9], 1));
+    let dump = "/debug/config_dump?proxyID=cart.shop";
+    for (from, token, path, expected) in [
+        (own, None, "/debug/syncz", 200),
+        (other, None, "/debug/syncz", 401),
+        (other, Some("garbage"), "/debug/syncz", 401),
+        (other, Some("istio-system"), dump, 200),
+        (other, Some("shop"), dump, 200),
+        (other, Some("shop"), "/debug/mesh", 403),
+        (own, None, "/debug/config_dump?proxyID=nobody.shop", 404),
+        (own, None, "/ready", 200),
+        (other, None, "/ready", 200),
+    ] {
+        let mut request = http::Request::get(path).extension(ConnectInfo(from));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let router = super::http::main(pages.clone(), Debug::Served);
+        let response = router.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), expected, "{path} from {from} with {token:?}");
+    }
+    let off = super::http::main(pages, Debug::Off);
+    let request = http::Request::get("/debug/syncz").extension(ConnectInfo(own));
+    let response = off.oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 404);
+    looping.abort();
 }
