@@ -11,7 +11,7 @@ const ANSWERS: u64 = 300;
 
 const ISTIOD: &str = "app=istiod";
 
-pub(super) fn killed(bench: &mut Bench) -> Result<String> {
+pub(super) fn killed(bench: &Bench) -> Result<String> {
     let load = bench.load()?;
     load.phase(ANSWERS, LIMIT)?;
     let old = bench.pod("istio-system", ISTIOD)?;
@@ -34,7 +34,7 @@ pub(super) fn killed(bench: &mut Bench) -> Result<String> {
     ))
 }
 
-pub(super) fn rolled(bench: &mut Bench) -> Result<String> {
+pub(super) fn rolled(bench: &Bench) -> Result<String> {
     let load = bench.load()?;
     load.phase(ANSWERS, LIMIT)?;
     bench.kubectl(&["rollout", "restart", "deployment/istiod", "--namespace=istio-system"])?;
@@ -77,7 +77,7 @@ fn reconnected(bench: &Bench) -> Result<()> {
 
 /// Its absence is longer than half of a certificate's life: those that rotate meanwhile do it with the certificates
 /// that they have, since no token can be reviewed.
-pub(super) fn apiserver(bench: &mut Bench) -> Result<String> {
+pub(super) fn apiserver(bench: &Bench) -> Result<String> {
     let load = bench.load()?;
     load.phase(ANSWERS, LIMIT)?;
     let restarts = restarts(bench)?;
@@ -116,7 +116,7 @@ fn restarts(bench: &Bench) -> Result<u64> {
 }
 
 /// Both start with no Secret, at the same time.
-pub(super) fn replicas(bench: &mut Bench) -> Result<String> {
+pub(super) fn replicas(bench: &Bench) -> Result<String> {
     let scale = |replicas: &str| {
         let replicas = format!("--replicas={replicas}");
         bench.kubectl(&["scale", "deployment/istiod", "--namespace=istio-system", &replicas])
@@ -155,7 +155,7 @@ pub(super) fn replicas(bench: &mut Bench) -> Result<String> {
     Ok(format!("two replicas, one root; then {}", load.stop()?))
 }
 
-pub(super) fn webhook(bench: &mut Bench) -> Result<String> {
+pub(super) fn webhook(bench: &Bench) -> Result<String> {
     bench.kubectl(&["scale", "deployment/istiod", "--namespace=istio-system", "--replicas=0"])?;
     until("no istiod", LIMIT, || {
         ensure!(bench.pods("istio-system", ISTIOD)?.is_empty(), "it is still there");

@@ -16,7 +16,7 @@ use xds::{Protocol, TypeUrl};
 /// How istiod is called inside the cluster; its certificate has the name.
 const NAME: &str = "istiod.istio-system.svc";
 
-pub(super) fn tokens(bench: &mut Bench) -> Result<String> {
+pub(super) fn tokens(bench: &Bench) -> Result<String> {
     let pod = bench.pod("default", "app=details")?;
     let good = token(bench, "istio-ca", Some(&pod))?;
     let csr = request(&identity("default", "bookinfo-details"))?.1;
@@ -50,7 +50,7 @@ pub(super) fn tokens(bench: &mut Bench) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-pub(super) fn requests(bench: &mut Bench) -> Result<String> {
+pub(super) fn requests(bench: &Bench) -> Result<String> {
     let pod = bench.pod("default", "app=details")?;
     let token = token(bench, "istio-ca", Some(&pod))?;
     let other = request(&identity("istio-system", "istiod"))?.1;
@@ -81,7 +81,7 @@ pub(super) fn requests(bench: &mut Bench) -> Result<String> {
 }
 
 /// With a certificate of its own it says that it is a gateway, by type and by labels; its Pod object says otherwise.
-pub(super) fn liar(bench: &mut Bench) -> Result<String> {
+pub(super) fn liar(bench: &Bench) -> Result<String> {
     let pod = bench.pod("default", "app=details")?;
     let token = token(bench, "istio-ca", Some(&pod))?;
     let own = identity("default", "bookinfo-details");
@@ -107,7 +107,7 @@ pub(super) fn liar(bench: &mut Bench) -> Result<String> {
     ))
 }
 
-pub(super) fn roots(bench: &mut Bench) -> Result<String> {
+pub(super) fn roots(bench: &Bench) -> Result<String> {
     let read = |bench: &Bench| -> Result<String> {
         let map = bench.json(&["get", "configmap", "istio-ca-root-cert", "--namespace=outside"])?;
         Ok(map["data"]["root-cert.pem"].as_str().unwrap_or_default().to_owned())
@@ -187,9 +187,9 @@ fn listeners(
         Box::pin(async move {
             let mut client = xds::client::Client::open(channel, Protocol::Delta, node).await?;
             client.subscribe_all(TypeUrl::Listener).await?;
-            match tokio::time::timeout(ANSWER_MAX, client.next()).await {
-                Ok(Err(status)) => return Err(status),
-                Ok(Ok(_)) | Err(_) => {}
+            // Who is sent nothing has nothing.
+            if let Ok(Err(status)) = tokio::time::timeout(ANSWER_MAX, client.next()).await {
+                return Err(status);
             }
             Ok(client.session().known(TypeUrl::Listener).map(|(name, _)| name.to_owned()).collect())
         })

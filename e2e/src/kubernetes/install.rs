@@ -18,7 +18,7 @@ kind: Namespace
 metadata: {name: outside}
 ";
 
-pub(super) fn cluster(bench: &mut Bench) -> Result<String> {
+pub(super) fn cluster(bench: &Bench) -> Result<String> {
     let started = Instant::now();
     let name = bench.options.name.clone();
     let tell = |text: &str| eprintln!("cluster {name}: {:5.1} s  {text}", started.elapsed().as_secs_f32());
@@ -60,7 +60,7 @@ pub(super) fn cluster(bench: &mut Bench) -> Result<String> {
 }
 
 /// As a user does it; short-lived certificates, so that their rotation shows.
-pub(super) fn navarch(bench: &mut Bench) -> Result<String> {
+pub(super) fn navarch(bench: &Bench) -> Result<String> {
     let started = Instant::now();
     let text = bench.navarch(&[
         "install",
@@ -76,7 +76,7 @@ pub(super) fn navarch(bench: &mut Bench) -> Result<String> {
     Ok(format!("{:.1} s; {last}", started.elapsed().as_secs_f32()))
 }
 
-pub(super) fn bookinfo(bench: &mut Bench) -> Result<String> {
+pub(super) fn bookinfo(bench: &Bench) -> Result<String> {
     bench.kubectl(&["label", "namespace", "default", "istio-injection=enabled", "--overwrite"])?;
     bench.apply(OUTSIDER)?;
     let started = Instant::now();
@@ -98,7 +98,7 @@ pub(super) fn bookinfo(bench: &mut Bench) -> Result<String> {
 }
 
 /// What the API server was given back by the webhook.
-pub(super) fn injected(bench: &mut Bench) -> Result<String> {
+pub(super) fn injected(bench: &Bench) -> Result<String> {
     let pod = bench.pod("default", "app=reviews,version=v1")?;
     let text = |at: &str| pod.object.pointer(at).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     let init = pod.containers("initContainers");
@@ -122,7 +122,7 @@ pub(super) fn injected(bench: &mut Bench) -> Result<String> {
     Ok(format!("init containers {}", init.join(", ")))
 }
 
-pub(super) fn uninstalled(bench: &mut Bench) -> Result<String> {
+pub(super) fn uninstalled(bench: &Bench) -> Result<String> {
     bench.navarch(&["uninstall", "--skip-confirmation"])?;
     let kinds = "deployments,services,serviceaccounts,configmaps,poddisruptionbudgets,roles,rolebindings";
     let left = bench.kubectl(&["get", kinds, "--namespace", "istio-system", "--output=name", "--ignore-not-found"])?;

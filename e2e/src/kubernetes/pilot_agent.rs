@@ -26,7 +26,7 @@ metadata: {name: istio-agent, namespace: default}
 spec: {mtls: {mode: STRICT}}
 ";
 
-pub(super) fn connects(bench: &mut Bench) -> Result<String> {
+pub(super) fn connects(bench: &Bench) -> Result<String> {
     load(bench)?;
     bench.apply(STRICT)?;
     let mut lines = vec![format!("pilot-agent {VERSION}")];

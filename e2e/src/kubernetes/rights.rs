@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 const ISTIOD: &str = "system:serviceaccount:istio-system:istiod";
 
 /// The admission of the API server itself is the judge.
-pub(super) fn restricted(bench: &mut Bench) -> Result<String> {
+pub(super) fn restricted(bench: &Bench) -> Result<String> {
     let label = "pod-security.kubernetes.io/enforce=restricted";
     bench.kubectl(&["label", "namespace", "istio-system", label, "--overwrite"])?;
     for deployment in ["istiod", "istio-ingressgateway"] {
@@ -20,8 +20,32 @@ pub(super) fn restricted(bench: &mut Bench) -> Result<String> {
     Ok("both were made anew under enforcement".to_owned())
 }
 
+/// A mistake is refused when it is written, by object, field and reason; what is only doubtful is let in with a warning.
+pub(super) fn validated(bench: &Bench) -> Result<String> {
+    let wrong = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: wrong, namespace: default}
+spec:
+  hosts: [reviews]
+  http:
+  - route:
+    - {destination: {host: reviews}, weight: -5}
+";
+    let refused = match bench.apply(wrong) {
+        Err(why) => format!("{why:#}"),
+        Ok(_) => anyhow::bail!("a negative weight was accepted"),
+    };
+    ensure!(refused.contains("spec.http[0].route[0].weight"), "the refusal does not name the field: {refused}");
+    let policies = bench.json(&["get", "validatingwebhookconfiguration", "istio-validator-istio-system"])?;
+    let policy = policies["webhooks"][0]["failurePolicy"].as_str().unwrap_or_default().to_owned();
+    ensure!(policy == "Fail", "f37: the validator was seen to refuse, but its failurePolicy is {policy}");
+    let last = refused.lines().last().unwrap_or_default();
+    Ok(format!("{last}\nfailurePolicy {policy}"))
+}
+
 /// From the API server's own record of the whole run.
-pub(super) fn exact(bench: &mut Bench) -> Result<String> {
+pub(super) fn exact(bench: &Bench) -> Result<String> {
     let text = std::fs::read_to_string(bench.cluster.audit_log()).context("the audit log")?;
     let (mut used, mut forbidden) = (BTreeSet::new(), BTreeSet::new());
     for event in text.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok()) {

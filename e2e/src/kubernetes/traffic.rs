@@ -34,7 +34,7 @@ const ANSWERS: u64 = 2500;
 /// How far a share may be off, in points.
 const TOLERANCE: f64 = 3.0;
 
-pub(super) fn page(bench: &mut Bench) -> Result<String> {
+pub(super) fn page(bench: &Bench) -> Result<String> {
     let address = bench.ingress()?;
     let body = until("the page", LIMIT, || {
         let (status, body) = get(bench, &format!("http://{address}/productpage"))?;
@@ -45,7 +45,7 @@ pub(super) fn page(bench: &mut Bench) -> Result<String> {
     Ok(format!("{} bytes from {address}", body.len()))
 }
 
-pub(super) fn strict(bench: &mut Bench) -> Result<String> {
+pub(super) fn strict(bench: &Bench) -> Result<String> {
     let before = plaintext(bench)?;
     ensure!(before == Seen::Status(200), "PERMISSIVE should serve plain text, but it came to {before:?}");
     let load = bench.load()?;
@@ -75,7 +75,7 @@ fn plaintext(bench: &Bench) -> Result<Seen> {
     })
 }
 
-pub(super) fn shift(bench: &mut Bench) -> Result<String> {
+pub(super) fn shift(bench: &Bench) -> Result<String> {
     let load = bench.load()?;
     let mut lines = vec![];
     for (v1, v2) in SPLITS {
@@ -134,7 +134,7 @@ spec:
 }
 
 /// Certificates live for two minutes; each proxy must have shown three different ones.
-pub(super) fn rotation(bench: &mut Bench) -> Result<String> {
+pub(super) fn rotation(bench: &Bench) -> Result<String> {
     bench.apply(NO_REUSE)?;
     let load = bench.load()?;
     let started = Instant::now();
