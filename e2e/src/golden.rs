@@ -118,7 +118,8 @@ pub fn produce_last(versions: &[&str], proxy: &Proxy) -> Result<Produced> {
 /// Envoy's descriptors do not have it.
 fn name_table(table: &NameTable) -> Value {
     let line = |(host, it): (&String, &NameInfo)| {
-        let of = json!({ "ips": it.ips, "registry": it.registry, "shortname": it.shortname, "namespace": it.namespace });
+        let of =
+            json!({ "ips": it.ips, "registry": it.registry, "shortname": it.shortname, "namespace": it.namespace });
         (host.clone(), of)
     };
     Value::Object(table.table.iter().map(line).collect())

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use e2e::golden::{
-    CALLS, FILES, INPUT, PROBLEMS, PROXY, Produced, difference, folders, produce_folder, produce_last, proxy,
+    CALLS, FILES, INPUT, NAMES, PROBLEMS, PROXY, Produced, difference, folders, produce_folder, produce_last, proxy,
 };
 use e2e::{call, validate};
 use std::path::Path;
@@ -21,6 +21,7 @@ fn outputs_are_as_written() {
             FILES.iter().filter_map(|(kind, name)| compare(folder, name, &produced.yaml(*kind))).collect();
         let problems: String = produced.problems.iter().map(|problem| format!("{problem}\n")).collect();
         wrong.extend(compare(folder, PROBLEMS, &problems));
+        wrong.extend(compare(folder, NAMES, &produced.names_yaml()));
         wrong
     });
 }
@@ -82,9 +83,11 @@ fn outputs_depend_on_the_documents_alone() {
         let ways = [("reversed", vec![&*reversed]), ("grown", forth.clone()), ("shrunk", [forth, back].concat())];
         let other = |(way, versions): &(&str, Vec<&str>)| {
             let again = produce_last(versions, &proxy).unwrap();
+            let names = difference(NAMES, &produced.names_yaml(), &again.names_yaml());
             let differs = FILES.iter().filter(|(kind, _)| again.of(*kind) != produced.of(*kind));
             differs
                 .map(|(kind, name)| difference(name, &produced.yaml(*kind), &again.yaml(*kind)).unwrap_or_default())
+                .chain(names)
                 .map(|it| format!("{way}: {it}"))
                 .collect::<Vec<_>>()
         };

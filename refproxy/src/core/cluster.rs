@@ -3,12 +3,19 @@
 use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
-use envoy_types::pb::envoy::config::core::v3::{Address, HealthStatus, address, socket_address};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, LbConfig, TransportSocketMatch,
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, HealthStatus, Metadata, TransportSocket, address, socket_address, transport_socket,
+};
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints};
 
-use super::Walk;
+use super::{Walk, decode, message_name};
+use envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+
 use super::call::Request;
 use super::outcome::{Discovery, Endpoint, Outcome, Stop, unsupported};
 
@@ -47,11 +54,14 @@ pub(super) fn find(walk: &mut Walk<'_>, name: &str, request: Option<&Request>) -
         }
         DiscoveryType::OriginalDst => {
             let address = original_destination(cluster, request, walk.restored)?;
-            let endpoints = address.map(Endpoint::original_destination).into_iter().collect();
+            // Envoy made it up: it has no metadata.
+            let tls = tls(cluster, None)?;
+            let made_up = |address| Endpoint { tls, ..Endpoint::original_destination(address) };
+            let endpoints = address.map(made_up).into_iter().collect();
             return Ok(Found { discovery: Discovery::OriginalDestination, endpoints, subsets });
         }
     };
-    let endpoints = assignment.map(endpoints).transpose()?.unwrap_or_default();
+    let endpoints = assignment.map(|it| endpoints(cluster, it)).transpose()?.unwrap_or_default();
     Ok(Found { discovery, endpoints, subsets })
 }
 
@@ -91,7 +101,7 @@ fn original_destination(
     Ok(Some(address))
 }
 
-fn endpoints(assignment: &ClusterLoadAssignment) -> Result<Vec<Endpoint>, Stop> {
+fn endpoints(cluster: &Cluster, assignment: &ClusterLoadAssignment) -> Result<Vec<Endpoint>, Stop> {
     let mut found = Vec::new();
     for locality in &assignment.endpoints {
         if locality.lb_config.is_some() {
@@ -99,7 +109,11 @@ fn endpoints(assignment: &ClusterLoadAssignment) -> Result<Vec<Endpoint>, Stop> 
         }
         found.extend(locality.lb_endpoints.iter().map(|endpoint| (locality, endpoint)));
     }
-    found.into_iter().map(|(locality, endpoint)| one(assignment, locality, endpoint)).collect()
+    let made = |(locality, endpoint): (&LocalityLbEndpoints, &LbEndpoint)| {
+        let tls = tls(cluster, endpoint.metadata.as_ref())?;
+        Ok(Endpoint { tls, ..one(assignment, locality, endpoint)? })
+    };
+    found.into_iter().map(made).collect()
 }
 
 fn one(
@@ -124,7 +138,37 @@ fn one(
         health: HealthStatus::try_from(endpoint.health_status).unwrap_or_default(),
         locality: place.filter(|place| place != "//").unwrap_or_default(),
         locality_weight: locality.load_balancing_weight.map(|weight| weight.value),
+        tls: None,
     })
+}
+
+/// The SNI, if the transport socket for an endpoint of this metadata speaks TLS. The first match whose fields the
+/// endpoint all has wins; if none does, the cluster's own socket.
+fn tls(cluster: &Cluster, metadata: Option<&Metadata>) -> Result<Option<String>, Stop> {
+    let own = metadata.and_then(|it| it.filter_metadata.get("envoy.transport_socket_match"));
+    let fits = |wanted: &TransportSocketMatch| {
+        let mut fields = wanted.r#match.iter().flat_map(|it| &it.fields);
+        fields.all(|(key, value)| own.is_some_and(|own| own.fields.get(key) == Some(value)))
+    };
+    let found = cluster.transport_socket_matches.iter().find(|it| fits(it)).and_then(|it| it.transport_socket.as_ref());
+    found.or(cluster.transport_socket.as_ref()).map_or(Ok(None), |it| sni(it, &cluster.name))
+}
+
+fn sni(socket: &TransportSocket, cluster: &str) -> Result<Option<String>, Stop> {
+    let path = || format!("cluster[{cluster}].transport_socket[{}]", socket.name);
+    let Some(transport_socket::ConfigType::TypedConfig(any)) = &socket.config_type else {
+        return Err(unsupported(path()));
+    };
+    let name = message_name(any);
+    match name.strip_prefix("envoy.extensions.transport_sockets.").unwrap_or(name) {
+        "raw_buffer.v3.RawBuffer" => Ok(None),
+        "tls.v3.UpstreamTlsContext" => Ok(Some(decode::<UpstreamTlsContext>(any, &path())?.sni)),
+        "proxy_protocol.v3.ProxyProtocolUpstreamTransport" => {
+            let around: ProxyProtocolUpstreamTransport = decode(any, &path())?;
+            around.transport_socket.map_or(Ok(None), |inner| sni(&inner, cluster))
+        }
+        _ => Err(unsupported(path())),
+    }
 }
 
 fn address(address: &Address) -> String {

@@ -123,6 +123,8 @@ pub struct Endpoint {
     /// `region/zone/sub_zone`, empty if there is none.
     pub locality: String,
     pub locality_weight: Option<u32>,
+    /// The SNI of the TLS that Envoy speaks to it; `None`: no TLS.
+    pub tls: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +215,7 @@ impl Endpoint {
             health: HealthStatus::Unknown,
             locality: String::new(),
             locality_weight: None,
+            tls: None,
         }
     }
 }
