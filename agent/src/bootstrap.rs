@@ -1,7 +1,7 @@
 //! The bootstrap Envoy is started with, as Istio's agent writes it: everything dynamic comes over the agent's two
 //! sockets. Pure; proto JSON of `envoy.config.bootstrap.v3.Bootstrap`.
 
-mod stats;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -54,17 +54,8 @@ pub fn bootstrap(of: &Environment, sockets: Sockets<'_>) -> Value {
         } ],
         "stats_config": stats::stats_config(&of.proxy_config),
         "cluster_manager": { "enable_deferred_cluster_creation": true },
-        "default_regex_engine": {
-            "name": "envoy.regex_engines.google_re2",
-            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.regex_engines.v3.GoogleRE2" },
-        },
-        "overload_manager": { "resource_monitors": [ {
-            "name": "envoy.resource_monitors.global_downstream_max_connections",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                "max_active_downstream_connections": connections_max(of),
-            },
-        } ] },
+        "default_regex_engine": regex_engine(),
+        "overload_manager": overload_manager(connections_max(of)),
         "dynamic_resources": dynamic_resources(of),
         "static_resources": {
             "clusters": [
@@ -83,6 +74,28 @@ pub fn bootstrap(of: &Environment, sockets: Sockets<'_>) -> Value {
         whole["cluster_manager"]["outlier_detection"] = json!({ "event_log_path": of.flags.outlier_log_path });
     }
     whole
+}
+
+/// The one that Istio's expressions are written for.
+#[must_use]
+pub fn regex_engine() -> Value {
+    json!({
+        "name": "envoy.regex_engines.google_re2",
+        "typed_config": { "@type": "type.googleapis.com/envoy.extensions.regex_engines.v3.GoogleRE2" },
+    })
+}
+
+/// A bound on connections must be there: Envoy warns about none, and a loop in a user's routes would otherwise take all
+/// file descriptors.
+#[must_use]
+pub fn overload_manager(connections_max: impl Into<Value>) -> Value {
+    json!({ "resource_monitors": [ {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            "max_active_downstream_connections": connections_max.into(),
+        },
+    } ] })
 }
 
 /// As Istio's proxies log, so that what collects their logs goes on working.

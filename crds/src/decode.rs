@@ -7,7 +7,7 @@ mod kind;
 mod mesh_config;
 mod typed;
 
-pub use kind::Known;
+pub use kind::{Known, distance};
 pub use mesh_config::{mesh_config, mesh_config_map, mesh_config_text};
 
 use crate::object::{Kind, Meta, Object, ObjectKey, Spec};

@@ -208,28 +208,12 @@ fn find_unknown(values: &Value, known: &Value, open: &[&str], prefix: &str, foun
         match known.get(name) {
             Some(inner) => find_unknown(value, inner, open, &join(name), found),
             None => {
-                let near = known.keys().map(|key| (distance(name, key), key)).min();
+                let near = known.keys().map(|key| (crds::decode::distance(name, key), key)).min();
                 let nearest = near.filter(|(distance, _)| *distance <= (name.len() / 3).max(1));
                 found.push(Unknown { path: join(name), nearest: nearest.map(|(_, key)| join(key)) });
             }
         }
     }
-}
-
-/// Levenshtein's edit distance, letter case ignored.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.chars().count()]
 }
 
 fn type_name(value: &Value) -> &'static str {

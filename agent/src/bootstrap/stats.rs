@@ -27,10 +27,18 @@ const TAGS: [(&str, &str); 10] = [
 const PREFIXES: [&str; 8] =
     ["reporter=", "cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "component", "istio"];
 
-const SUFFIXES: [&str; 5] = ["rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied", "downstream_cx_active"];
+/// What else is kept of the names.
+pub const SUFFIXES: [&str; 5] =
+    ["rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied", "downstream_cx_active"];
+
+/// `stats_tags` as every Envoy of the mesh has them.
+#[must_use]
+pub fn tags() -> Vec<Value> {
+    TAGS.iter().map(|(name, regex)| json!({ "tag_name": name, "regex": regex })).collect()
+}
 
 pub(super) fn stats_config(of: &ProxyConfig) -> Value {
-    let tags = TAGS.iter().map(|(name, regex)| json!({ "tag_name": name, "regex": regex }));
+    let tags = tags().into_iter();
     let extra = of.extra_stat_tags.iter().filter(|tag| is_tag(tag));
     let extra = extra.map(|tag| json!({ "tag_name": tag, "regex": format!(r"({tag}=\.=(.*?);\.;)") }));
     let own = |list: &'static [&'static str]| list.iter().map(|text| (*text).to_owned());

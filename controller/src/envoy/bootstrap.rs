@@ -4,6 +4,7 @@
 //! Shapes: `envoy.config.bootstrap.v3.Bootstrap` in proto JSON; what Istio puts there is in `istio.md` 2.9 and 4.2.
 
 use crate::up::laptop::LowPorts;
+use agent::bootstrap::{overload_manager, regex_engine, stats};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -52,17 +53,8 @@ pub fn bootstrap(of: &Bootstrap<'_>) -> Value {
         ] },
         "stats_config": stats_config(),
         "cluster_manager": { "enable_deferred_cluster_creation": true },
-        "default_regex_engine": {
-            "name": "envoy.regex_engines.google_re2",
-            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.regex_engines.v3.GoogleRE2" },
-        },
-        "overload_manager": { "resource_monitors": [ {
-            "name": "envoy.resource_monitors.global_downstream_max_connections",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                "max_active_downstream_connections": CONNECTIONS_MAX,
-            },
-        } ] },
+        "default_regex_engine": regex_engine(),
+        "overload_manager": overload_manager(CONNECTIONS_MAX),
         "dynamic_resources": {
             "lds_config": ads(),
             "cds_config": ads(),
@@ -109,22 +101,6 @@ fn node(of: &Bootstrap<'_>) -> Value {
 /// Istio's tags and inclusion list, and with them the counters that `navarch up` shows: requests per cluster (and so
 /// per subset), per listener and per HTTP connection manager.
 fn stats_config() -> Value {
-    // Envoy takes what the first group matched out of the name, and the second group for the tag's value.
-    let tags = [
-        ("cluster_name", r"^cluster\.((.+?(\..+?\.svc\.cluster\.local)?;?)\.)"),
-        ("tcp_prefix", r"^tcp\.((.*?)\.)\w+?$"),
-        ("response_code", r"(response_code=\.=(.+?);\.;)|_rq(_(\d{3}))$"),
-        ("response_code_class", r"_rq(_(\dxx))$"),
-        (
-            "http_conn_manager_listener_prefix",
-            r"^listener\..*?\.http\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)",
-        ),
-        (
-            "http_conn_manager_prefix",
-            r"^http\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*|outbound_[^;]+;|inbound_[^;]+;))\.)",
-        ),
-        ("listener_address", r"^listener\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)"),
-    ];
     let prefixes = [
         "reporter=",
         "cluster_manager",
@@ -137,14 +113,13 @@ fn stats_config() -> Value {
         "istio",
         "component",
     ];
-    let suffixes = ["rbac.allowed", "rbac.denied", "shadow_allowed", "shadow_denied", "downstream_cx_active"];
     let patterns: Vec<Value> = (prefixes.iter().map(|it| json!({ "prefix": it })))
-        .chain(suffixes.iter().map(|it| json!({ "suffix": it })))
+        .chain(stats::SUFFIXES.iter().map(|it| json!({ "suffix": it })))
         .chain([json!({ "safe_regex": { "regex": r"vhost\..*\.route\..*" } })])
         .collect();
     json!({
         "use_all_default_tags": false,
-        "stats_tags": tags.map(|(name, regex)| json!({ "tag_name": name, "regex": regex })),
+        "stats_tags": stats::tags(),
         "stats_matcher": { "inclusion_list": { "patterns": patterns } },
     })
 }

@@ -125,7 +125,7 @@ fn suggestion(name: &str) -> String {
 }
 
 /// Levenshtein's edit distance, letter case ignored.
-pub(super) fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, x) in a.chars().enumerate() {
