@@ -212,10 +212,9 @@ fn x89_debug_types_are_types_that_are_not_served() {
 
 #[test]
 fn x92_agents_get_their_names_and_settings_without_asking_for_any_by_name() {
-    use xds::{Protocol, TypeUrl};
     let (nds, pcds) = (TypeUrl::NameTable, TypeUrl::ProxyConfig);
     for protocol in [Protocol::Sotw, Protocol::Delta] {
-        let mut wire = crate::rig::Wire::new(protocol, &[(nds, "names", "1")]);
+        let mut wire = Wire::new(protocol, &[(nds, "names", "1")]);
         wire.ask(nds, &[]);
         let said = wire.one();
         assert_eq!(
