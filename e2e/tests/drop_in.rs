@@ -1,0 +1,1126 @@
+//! The drop-in contract in one place: what somebody who has Istio relies on by name, each name looked up in the real
+//! thing: command lines, rendered manifests, injected pods, bootstraps, golden configurations, metrics.
+//!
+//! A name that navarch does not have yet stands in [`WAITING`], one that it has otherwise on purpose in [`OTHERWISE`],
+//! both with the reason. Both are checked too: a name that waits must be missing, so that the lists cannot go stale.
+
+use agent::environment::{Environment, Flags, Role};
+use clap::{Arg, CommandFactory};
+use crds::mesh_config::MeshConfig;
+use deploy::manifest::{self, Request};
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use translate::name::{OutboundCluster, OutboundSni};
+use webhook::inject::{self, Config, Outcome, Texts};
+
+/// A kind of name: what Istio has, and what navarch really has.
+struct Part {
+    name: &'static str,
+    /// Names, by comma.
+    contract: &'static str,
+    real: fn() -> BTreeSet<String>,
+}
+
+const PARTS: &[Part] = &[
+    Part {
+        name: "verb",
+        contract: "
+            discovery, agent proxy sidecar, agent proxy router, agent proxy waypoint, agent wait, agent request,
+            agent istio-iptables, agent istio-clean-iptables, agent version, request, install, upgrade, uninstall,
+            manifest, kube-inject, analyze, proxy-status, proxy-config, version, tag, create-remote-secret,
+            bug-report, experimental",
+        real: verbs,
+    },
+    Part { name: "name of the program", contract: "pilot-discovery, pilot-agent, istioctl", real: names },
+    Part {
+        name: "istiod's flag",
+        contract: "
+            --registries, --clusterRegistriesNamespace, --kubeconfig, --meshConfig=./etc/istio/config/mesh,
+            --networksConfig, --namespace=istio-system, -n, --cniNamespace, --shutdownDuration=10s, --configDir,
+            --domain=cluster.local, --clusterID=Kubernetes, --clusterAliases, --httpAddr=:8080, --httpsAddr=:15017,
+            --grpcAddr=:15010, --secureGRPCAddr=:15012, --monitoringAddr=:15014, --profile, --caCertFile,
+            --tlsCertFile, --tlsKeyFile, --tls-cipher-suites, --tls-min-version, --kubernetesApiQPS,
+            --kubernetesApiBurst, --keepaliveInterval, --keepaliveTimeout, --keepaliveMaxServerConnectionAge,
+            --log_output_level=default:info, --log_as_json, --log_target, --log_caller, --log_stacktrace_level,
+            --ctrlz_port, --ctrlz_address",
+        real: || flags(&["discovery"]),
+    },
+    Part {
+        name: "the agent's flag",
+        contract: "
+            --domain, --meshConfig=./etc/istio/config/mesh, --stsPort=0, --tokenManagerPlugin, --serviceCluster,
+            --proxyLogLevel=warning,misc:error, --proxyComponentLogLevel, --concurrency=0, --templateFile,
+            --outlierLogPath, --profiling=true, --log_output_level=default:info, --log_as_json",
+        real: || flags(&["agent", "proxy"]),
+    },
+    Part {
+        name: "flag of istio-iptables",
+        contract: "
+            -p, -z, -e, -u, -g, -m, -b, -d, -c, -i, -x, -q, -o, -k, -t, -r, -n, --redirect-dns, --capture-all-dns,
+            --drop-invalid, --dual-stack, --run-validation, --skip-rule-apply, --cleanup-only, --force-apply,
+            --native-nftables, --force-iptables-binary, --network-namespace, --cni-mode, --reconcile,
+            --iptables-probe-port=15002, --probe-timeout=5s",
+        real: || flags(&["agent", "istio-iptables"]),
+    },
+    Part { name: "istiod's variable", contract: ISTIOD_VARIABLES, real: || variables_read().into_iter().collect() },
+    Part {
+        name: "istiod's variable in use",
+        contract: "
+            REVISION, POD_NAME, XDS_AUTH, PILOT_ENABLE_XDS_IDENTITY_CHECK, ENABLE_CA_SERVER, INJECT_ENABLED,
+            ENABLE_LEADER_ELECTION, TOKEN_AUDIENCES, DEFAULT_WORKLOAD_CERT_TTL, MAX_WORKLOAD_CERT_TTL,
+            CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE, CITADEL_SELF_SIGNED_CA_CERT_TTL,
+            CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL, CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE,
+            ROOT_CA_DIR, ISTIOD_CUSTOM_HOST, INJECTION_WEBHOOK_CONFIG_NAME, VALIDATION_WEBHOOK_CONFIG_NAME,
+            ENABLE_NATIVE_SIDECARS, ENABLE_DEBUG_ON_HTTP",
+        real: variables_used,
+    },
+    Part {
+        name: "variable that istiod says it does not act on",
+        contract: ISTIOD_VARIABLES_WITHOUT_EFFECT,
+        real: variables_said,
+    },
+    Part {
+        name: "the agent's variable",
+        contract: "
+            INSTANCE_IP, POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, HOST_IP, PROXY_CONFIG, ISTIO_META_CLUSTER_ID,
+            ISTIO_META_NETWORK, ISTIO_META_MESH_ID, ISTIO_META_WORKLOAD_NAME, ISTIO_META_OWNER, ISTIO_META_POD_PORTS,
+            ISTIO_META_APP_CONTAINERS, ISTIO_META_INTERCEPTION_MODE, ISTIO_META_NODE_NAME, ISTIO_META_DNS_CAPTURE,
+            ISTIO_META_DNS_AUTO_ALLOCATE, CA_ADDR, CA_PROVIDER, PILOT_CERT_PROVIDER, TRUST_DOMAIN, SECRET_TTL,
+            SECRET_GRACE_PERIOD_RATIO, SECRET_GRACE_PERIOD_RATIO_JITTER, WORKLOAD_RSA_KEY_SIZE,
+            ECC_SIGNATURE_ALGORITHM, ECC_CURVE, JWT_POLICY, FILE_MOUNTED_CERTS, OUTPUT_CERTS, PROV_CERT, XDS_ROOT_CA,
+            CA_ROOT_CA, ISTIOD_SAN, ENVOY_STATUS_PORT, ENVOY_PROMETHEUS_PORT, DNS_PROXY_ADDR, MINIMUM_DRAIN_DURATION,
+            EXIT_ON_ZERO_ACTIVE_CONNECTIONS, TERMINATION_DRAIN_DURATION_SECONDS, WASM_INSECURE_REGISTRIES,
+            WASM_MODULE_EXPIRY, ISTIO_BOOTSTRAP_OVERRIDE, ISTIO_DELTA_XDS, DISABLE_ENVOY, ISTIO_CPU_LIMIT",
+        real: agent_variables,
+    },
+    Part {
+        name: "default of the agent's variable",
+        contract: "
+            SECRET_TTL=24h, SECRET_GRACE_PERIOD_RATIO=0.5, SECRET_GRACE_PERIOD_RATIO_JITTER=0.01,
+            WORKLOAD_RSA_KEY_SIZE=2048, ENVOY_STATUS_PORT=15021, ENVOY_PROMETHEUS_PORT=15090,
+            MINIMUM_DRAIN_DURATION=5s, ISTIO_DELTA_XDS=true, TRUST_DOMAIN=cluster.local",
+        real: agent_defaults,
+    },
+    Part {
+        name: "port",
+        contract: "
+            istiod 8080, istiod 15010, istiod 15012, istiod 15014, istiod 15017, istiod 9876,
+            Service istiod 15010 grpc-xds, Service istiod 15012 https-dns, Service istiod 443 https-webhook,
+            Service istiod 15014 http-monitoring, Service gateway 15021 status-port, Service gateway 80 http2,
+            Service gateway 443 https, Service gateway 15443 tls, proxy 15000 admin, proxy 15001 outbound,
+            proxy 15004 debug, proxy 15006 inbound, proxy 15008 HBONE, proxy 15020 agent, proxy 15021 health,
+            proxy 15053 DNS, proxy 15090 http-envoy-prom",
+        real: ports,
+    },
+    Part {
+        name: "file",
+        contract: "
+            istiod /etc/istio/config, istiod /etc/cacerts, istiod /var/run/secrets/tokens,
+            istiod /var/run/secrets/istio-dns, istiod /var/run/secrets/istiod/tls, istiod /var/run/secrets/istiod/ca,
+            istiod /var/run/secrets/remote, proxy /var/run/secrets/tokens, proxy /var/run/secrets/istio,
+            proxy /var/run/secrets/workload-spiffe-uds, proxy /var/run/secrets/workload-spiffe-credentials,
+            proxy /var/run/secrets/credential-uds, proxy /etc/istio/proxy, proxy /etc/istio/pod,
+            proxy /var/lib/istio/data, agent ./var/run/secrets/tokens/istio-token,
+            agent ./var/run/secrets/istio/root-cert.pem, agent ./etc/istio/pod/labels,
+            agent ./etc/istio/pod/annotations, agent ./etc/istio/config/mesh, agent /usr/local/bin/envoy,
+            agent ./etc/istio/proxy, agent envoy-rev.json, agent etc/istio/proxy/XDS,
+            agent var/run/secrets/workload-spiffe-uds, agent grpc-bootstrap.json",
+        real: files,
+    },
+    Part {
+        name: "object of the installation",
+        contract: "
+            Deployment istiod, Service istiod, ServiceAccount istiod, ConfigMap istio mesh,
+            ConfigMap istio meshNetworks, ConfigMap istio-sidecar-injector config,
+            ConfigMap istio-sidecar-injector values, ConfigMap values, HorizontalPodAutoscaler istiod,
+            PodDisruptionBudget istiod, MutatingWebhookConfiguration istio-sidecar-injector,
+            ValidatingWebhookConfiguration istio-validator-istio-system,
+            ValidatingWebhookConfiguration istiod-default-validator, Deployment istio-ingressgateway,
+            Deployment istiod-canary, Service istiod-canary, ConfigMap istio-canary mesh,
+            ConfigMap istio-sidecar-injector-canary config,
+            MutatingWebhookConfiguration istio-sidecar-injector-canary,
+            MutatingWebhookConfiguration istio-revision-tag-prod,
+            ValidatingWebhookConfiguration istio-validator-canary-istio-system,
+            webhook rev.namespace.sidecar-injector.istio.io /inject,
+            webhook rev.object.sidecar-injector.istio.io /inject, webhook namespace.sidecar-injector.istio.io /inject,
+            webhook object.sidecar-injector.istio.io /inject, webhook rev.validation.istio.io /validate,
+            webhook validation.istio.io /validate, label app=istiod, label istio=pilot, label istio.io/rev=default,
+            label operator.istio.io/component=Pilot, container discovery, probe /ready 8080",
+        real: installation,
+    },
+    Part {
+        name: "object that the control plane writes",
+        contract: "
+            ConfigMap istio-ca-root-cert root-cert.pem, Secret istio-ca-secret, Secret cacerts, Lease istio-leader,
+            Lease istio-namespace-controller-election, Secret istio/multiCluster=true",
+        real: written,
+    },
+    Part {
+        name: "kind",
+        contract: "
+            authorizationpolicies.security.istio.io, destinationrules.networking.istio.io,
+            envoyfilters.networking.istio.io, gateways.networking.istio.io, peerauthentications.security.istio.io,
+            proxyconfigs.networking.istio.io, requestauthentications.security.istio.io,
+            serviceentries.networking.istio.io, sidecars.networking.istio.io, telemetries.telemetry.istio.io,
+            trafficextensions.extensions.istio.io, virtualservices.networking.istio.io,
+            wasmplugins.extensions.istio.io, workloadentries.networking.istio.io, workloadgroups.networking.istio.io",
+        real: || deploy::crd::DEFINITIONS.iter().map(deploy::crd::Definition::name).collect(),
+    },
+    Part {
+        name: "part of an injected pod",
+        contract: "
+            container istio-proxy, container istio-init, uid 1337, gid 1337, mode REDIRECT,
+            label security.istio.io/tlsMode=istio, label service.istio.io/canonical-name=reviews,
+            label service.istio.io/canonical-revision=v1, annotation istio.io/rev=default,
+            annotation sidecar.istio.io/status, annotation prometheus.io/port=15020,
+            annotation prometheus.io/path=/stats/prometheus, annotation prometheus.io/scrape=true,
+            annotation kubectl.kubernetes.io/default-container=app, probe /healthz/ready 15021, audience istio-ca,
+            volume istio-envoy, volume istio-data, volume istio-podinfo, volume istio-token, volume istiod-ca-cert,
+            volume workload-socket, volume workload-certs, variable ISTIO_META_CLUSTER_ID,
+            variable ISTIO_META_WORKLOAD_NAME, variable ISTIO_META_OWNER, variable ISTIO_META_POD_PORTS,
+            variable ISTIO_META_APP_CONTAINERS, variable ISTIO_META_NODE_NAME, variable ISTIO_META_INTERCEPTION_MODE,
+            variable ISTIO_META_MESH_ID, variable TRUST_DOMAIN, variable CA_ADDR, variable PILOT_CERT_PROVIDER,
+            variable PROXY_CONFIG, variable HOST_IP, variable INSTANCE_IP, variable ISTIO_KUBE_APP_PROBERS,
+            variable ISTIO_PROMETHEUS_ANNOTATIONS",
+        real: injected_parts,
+    },
+    Part { name: "label or annotation that injection follows", contract: INJECTION_KEYS, real: injection_followed },
+    Part {
+        name: "annotation of a Service",
+        contract: "
+            networking.istio.io/exportTo, networking.istio.io/traffic-distribution, traffic.istio.io/nodeSelector",
+        real: || golden_inputs_say("annotation of a Service"),
+    },
+    Part {
+        name: "name in Envoy",
+        contract: "
+            outbound|9080||reviews.default.svc.cluster.local, outbound|9080|v2|reviews.default.svc.cluster.local,
+            inbound|9080||, PassthroughCluster, BlackHoleCluster, InboundPassthroughCluster, virtualOutbound,
+            virtualInbound, virtualOutbound-blackhole, virtualOutbound-catchall-tcp, virtualInbound-blackhole,
+            virtualInbound-catchall-http, PassthroughFilterChain, 0.0.0.0_9080, http.8080, xds-grpc, sds-grpc,
+            prometheus_stats, agent, outbound_.9080_._.reviews.default.svc.cluster.local, default, ROOTCA,
+            istio.metadata_exchange, istio.stats",
+        real: envoy_names,
+    },
+    Part {
+        name: "identity",
+        contract: "spiffe://cluster.local/ns/shop/sa/cart, istio.v1.auth.IstioCertificateService",
+        real: || {
+            let identity = ca::spiffe::Identity::new("cluster.local", "shop", "cart");
+            BTreeSet::from([identity.to_string(), ca::wire::SERVICE.to_owned()])
+        },
+    },
+    Part {
+        name: "default of MeshConfig",
+        contract: "
+            connectTimeout 10s, dnsRefreshRate 60s, protocolDetectionTimeout 0s, enableAutoMtls true,
+            outboundTrafficPolicy AllowAny, inboundTrafficPolicy Passthrough, rootNamespace istio-system,
+            trustDomain cluster.local, proxyListenPort 15001, proxyInboundListenPort 15006,
+            ingressService istio-ingressgateway, drainDuration 45s, terminationDrainDuration 5s, statNameLength 189,
+            proxyAdminPort 15000, statusPort 15020, discoveryAddress istiod.istio-system.svc:15012,
+            enablePrometheusMerge true, ingressControllerMode STRICT",
+        real: mesh_defaults,
+    },
+    Part {
+        name: "page",
+        contract: "
+            istiod /ready, istiod /metrics, istiod /version, istiod /debug, istiod /debug/list, istiod /debug/syncz,
+            istiod /debug/connections, istiod /debug/config_dump, istiod /debug/mesh, istiod /debug/adsz,
+            istiod /debug/registryz, istiod /debug/endpointz, istiod /debug/endpointShardz, istiod /debug/cachez,
+            istiod /debug/configz, istiod /debug/sidecarz, istiod /debug/resourcesz, istiod /debug/instancesz,
+            istiod /debug/authorizationz, istiod /debug/telemetryz, istiod /debug/push_status,
+            istiod /debug/pushcontext, istiod /debug/inject, istiod /debug/clusterz, istiod /debug/networkz,
+            istiod /debug/mcsz, istiod /debug/ecdsz, istiod /debug/edsz, istiod /debug/ndsz, istiod /debug/krtz,
+            istiod /debug/force_disconnect, webhook /inject, webhook /inject/{*pairs}, webhook /validate,
+            webhook /ready, agent /healthz/ready, agent /metrics, agent /stats/prometheus, agent /quitquitquit,
+            agent /drain, agent /app-health/{*rest}, agent /app-lifecycle/{*rest}, agent /debug/ndsz",
+        real: pages,
+    },
+    Part { name: "metric", contract: METRICS, real: metrics },
+    Part {
+        name: "version",
+        contract: "/version begins with Istio's, istio_build begins with Istio's, the agent's begins with Istio's",
+        real: versions,
+    },
+];
+
+const ISTIOD_VARIABLES: &str = "
+    REVISION, CLUSTER_ID, POD_NAME, POD_NAMESPACE, KUBECONFIG, PILOT_CERT_PROVIDER, PILOT_TRACE_SAMPLING,
+    PILOT_DEBOUNCE_AFTER, PILOT_DEBOUNCE_MAX, PILOT_ENABLE_EDS_DEBOUNCE, PILOT_PUSH_THROTTLE, ISTIO_DELTA_XDS,
+    XDS_AUTH, PILOT_ENABLE_XDS_IDENTITY_CHECK, ENABLE_CA_SERVER, ENABLE_LEADER_ELECTION, INJECT_ENABLED,
+    TOKEN_AUDIENCES, ROOT_CA_DIR, ISTIOD_CUSTOM_HOST, PILOT_ENABLE_GATEWAY_API, PILOT_ENABLE_GATEWAY_API_STATUS,
+    PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER, PILOT_ENABLE_GATEWAY_API_GATEWAYCLASS_CONTROLLER,
+    PILOT_GATEWAY_API_CONTROLLER_NAME, PILOT_ENABLE_IP_AUTOALLOCATE, ENABLE_NATIVE_SIDECARS,
+    PILOT_SCOPE_GATEWAY_TO_NAMESPACE, PILOT_FILTER_GATEWAY_CLUSTER_CONFIG, EXTERNAL_ISTIOD, SHARED_MESH_CONFIG,
+    ISTIO_MULTIROOT_MESH, PILOT_ENABLE_ANALYSIS, INJECTION_WEBHOOK_CONFIG_NAME, VALIDATION_WEBHOOK_CONFIG_NAME,
+    ENABLE_DEBUG_ON_HTTP, ENABLE_DEBUG_ENDPOINT_AUTH, UNSAFE_ENABLE_ADMIN_ENDPOINTS, PILOT_JWT_ENABLE_REMOTE_JWKS,
+    BLOCKED_CIDRS_IN_JWKS_URIS, PILOT_HTTP10, PILOT_IGNORE_RESOURCES, PILOT_INCLUDE_RESOURCES,
+    PILOT_CA_CERT_CONFIGMAP, MAX_WORKLOAD_CERT_TTL, DEFAULT_WORKLOAD_CERT_TTL, CITADEL_SELF_SIGNED_CA_CERT_TTL,
+    CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE, CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL,
+    CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE, CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR,
+    USE_CACERTS_FOR_SELF_SIGNED_CA, CA_TRUSTED_NODE_ACCOUNTS, ISTIO_GPRC_MAXSTREAMS, PILOT_XDS_CACHE_SIZE";
+
+/// Nothing of Istio's is passed over in silence: what is not read is said, once, at the start.
+const ISTIOD_VARIABLES_WITHOUT_EFFECT: &str = "
+    PILOT_CERT_PROVIDER, PILOT_TRACE_SAMPLING, PILOT_DEBOUNCE_AFTER, PILOT_DEBOUNCE_MAX, PILOT_ENABLE_EDS_DEBOUNCE,
+    PILOT_PUSH_THROTTLE, ISTIO_DELTA_XDS, PILOT_ENABLE_GATEWAY_API, PILOT_ENABLE_GATEWAY_API_STATUS,
+    PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER, PILOT_ENABLE_GATEWAY_API_GATEWAYCLASS_CONTROLLER,
+    PILOT_GATEWAY_API_CONTROLLER_NAME, PILOT_ENABLE_IP_AUTOALLOCATE, PILOT_SCOPE_GATEWAY_TO_NAMESPACE,
+    PILOT_FILTER_GATEWAY_CLUSTER_CONFIG, EXTERNAL_ISTIOD, SHARED_MESH_CONFIG, ISTIO_MULTIROOT_MESH,
+    PILOT_ENABLE_ANALYSIS, ENABLE_DEBUG_ENDPOINT_AUTH, UNSAFE_ENABLE_ADMIN_ENDPOINTS, PILOT_JWT_ENABLE_REMOTE_JWKS,
+    BLOCKED_CIDRS_IN_JWKS_URIS, PILOT_HTTP10, PILOT_IGNORE_RESOURCES, PILOT_INCLUDE_RESOURCES,
+    PILOT_CA_CERT_CONFIGMAP, CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR,
+    USE_CACERTS_FOR_SELF_SIGNED_CA, CA_TRUSTED_NODE_ACCOUNTS, ISTIO_GPRC_MAXSTREAMS, PILOT_XDS_CACHE_SIZE";
+
+const INJECTION_KEYS: &str = "
+    label sidecar.istio.io/inject, sidecar.istio.io/inject, inject.istio.io/templates,
+    istio.io/reroute-virtual-interfaces, k8s.v1.cni.cncf.io/networks, prometheus.istio.io/merge-metrics,
+    proxy.istio.io/config, proxy.istio.io/overrides, readiness.status.sidecar.istio.io/applicationPorts,
+    readiness.status.sidecar.istio.io/failureThreshold, readiness.status.sidecar.istio.io/initialDelaySeconds,
+    readiness.status.sidecar.istio.io/periodSeconds, sidecar.istio.io/agentLogLevel,
+    sidecar.istio.io/bootstrapOverride, sidecar.istio.io/capNetBindService, sidecar.istio.io/componentLogLevel,
+    sidecar.istio.io/discoveryAddress, sidecar.istio.io/interceptionMode, sidecar.istio.io/logLevel,
+    sidecar.istio.io/nativeSidecar, sidecar.istio.io/proxyCPU, sidecar.istio.io/proxyCPULimit,
+    sidecar.istio.io/proxyImage, sidecar.istio.io/proxyImageType, sidecar.istio.io/proxyMemory,
+    sidecar.istio.io/proxyMemoryLimit, sidecar.istio.io/rewriteAppHTTPProbers, sidecar.istio.io/userVolume,
+    sidecar.istio.io/userVolumeMount, status.sidecar.istio.io/port, traffic.sidecar.istio.io/excludeInboundPorts,
+    traffic.sidecar.istio.io/excludeInterfaces, traffic.sidecar.istio.io/excludeOutboundIPRanges,
+    traffic.sidecar.istio.io/excludeOutboundPorts, traffic.sidecar.istio.io/includeInboundPorts,
+    traffic.sidecar.istio.io/includeOutboundIPRanges, traffic.sidecar.istio.io/includeOutboundPorts,
+    traffic.sidecar.istio.io/kubevirtInterfaces";
+
+const METRICS: &str = "
+    pilot_xds, pilot_xds_pushes, pilot_xds_push_time, pilot_proxy_convergence_time, pilot_proxy_queue_time,
+    pilot_debounce_time, pilot_pushcontext_init_seconds, pilot_xds_config_size_bytes, pilot_xds_send_time,
+    pilot_push_triggers, pilot_inbound_updates, pilot_k8s_cfg_events, pilot_k8s_reg_events, pilot_total_xds_rejects,
+    pilot_total_xds_internal_errors, pilot_xds_cds_reject, pilot_xds_expired_nonce, pilot_xds_write_timeout,
+    pilot_services, pilot_virt_services, pilot_vservice_dup_domain, pilot_destrule_subsets,
+    pilot_duplicate_envoy_clusters, pilot_conflict_inbound_listener,
+    pilot_conflict_outbound_listener_tcp_over_current_tcp, pilot_eds_no_instances, endpoint_no_pod, pilot_no_ip,
+    pilot_endpoint_not_ready, pilot_envoy_filter_status, pilot_sds_certificate_errors_total,
+    pilot_jwks_resolver_network_fetch_success_total, pilot_jwks_resolver_network_fetch_fail_total, pilot_info,
+    istio_build, istiod_uptime_seconds, istiod_managed_clusters, sidecar_injection_requests_total,
+    sidecar_injection_success_total, sidecar_injection_failure_total, sidecar_injection_skip_total,
+    sidecar_injection_time_seconds, galley_validation_passed, galley_validation_failed, galley_validation_http_error,
+    galley_validation_config_updates, galley_validation_config_update_error, galley_validation_config_load_error,
+    citadel_server_csr_count, citadel_server_success_cert_issuance_count, citadel_server_authentication_failure_count,
+    citadel_server_csr_parsing_err_count, citadel_server_csr_sign_err_count, citadel_server_id_extraction_err_count,
+    citadel_server_root_cert_expiry_timestamp, citadel_server_root_cert_expiry_seconds,
+    citadel_server_cert_chain_expiry_timestamp, citadel_server_cert_chain_expiry_seconds,
+    webhook_patch_attempts_total, webhook_patch_failures_total, webhook_patch_retries_total, xds_cache_reads,
+    xds_cache_evictions, xds_cache_size, controller_sync_errors_total, process_cpu_seconds_total,
+    process_resident_memory_bytes, istio_agent_scrapes_total, istio_agent_scrape_failures_total,
+    istio_agent_startup_duration_seconds, istio_agent_num_outgoing_requests, istio_agent_num_failed_outgoing_requests,
+    istio_agent_cert_expiry_seconds, istio_agent_xds_proxy_requests, istio_agent_xds_proxy_responses,
+    istio_agent_istiod_connection_failures, istio_agent_istiod_connection_terminations,
+    istio_agent_envoy_connection_terminations, istio_agent_dns_requests_total,
+    istio_agent_dns_upstream_requests_total, istio_agent_dns_upstream_failures_total,
+    istio_agent_dns_upstream_request_duration_seconds, istio_agent_wasm_cache_entries, istio_requests_total,
+    istio_request_duration_milliseconds, istio_request_bytes, istio_response_bytes, istio_request_messages_total,
+    istio_response_messages_total, istio_tcp_sent_bytes_total, istio_tcp_received_bytes_total,
+    istio_tcp_connections_opened_total, istio_tcp_connections_closed_total";
+
+/// What navarch does not have yet: part, names, why. Each is checked to be missing.
+const WAITING: &[(&str, &str, &str)] = &[
+    ("verb", "agent proxy waypoint", "ambient mode is not served yet"),
+    (
+        "verb",
+        "analyze, proxy-status, proxy-config, version, tag, create-remote-secret, bug-report, experimental",
+        "istioctl's verbs come with the tools for users; `navarch agent version` prints the version",
+    ),
+    ("name of the program", "istioctl", "its verbs are not there yet"),
+    (
+        "istiod's flag",
+        "--configDir",
+        "`navarch up` reads folders; the control plane in Kubernetes reads its API server",
+    ),
+    (
+        "istiod's flag",
+        "--caCertFile, --tlsCertFile, --tlsKeyFile",
+        "istiod's own certificate always comes from the CA; certificates from files come with external CAs",
+    ),
+    (
+        "istiod's flag",
+        "--tls-cipher-suites, --tls-min-version",
+        "rustls has TLS 1.2 and 1.3 with modern suites alone; nothing weaker can be chosen, stricter ones neither yet",
+    ),
+    (
+        "istiod's variable",
+        "PILOT_CERT_PROVIDER, EXTERNAL_ISTIOD, CA_TRUSTED_NODE_ACCOUNTS, USE_CACERTS_FOR_SELF_SIGNED_CA, \
+         CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR, ISTIO_MULTIROOT_MESH, PILOT_CA_CERT_CONFIGMAP",
+        "other CAs, control planes outside of the cluster, ambient's node accounts and more roots are not served yet",
+    ),
+    (
+        "istiod's variable",
+        "PILOT_DEBOUNCE_AFTER, PILOT_DEBOUNCE_MAX, PILOT_ENABLE_EDS_DEBOUNCE, PILOT_PUSH_THROTTLE, \
+         PILOT_XDS_CACHE_SIZE, ISTIO_GPRC_MAXSTREAMS, ISTIO_DELTA_XDS",
+        "they tune istiod's insides: here changes are applied at once in batches, and both protocols are always served",
+    ),
+    (
+        "istiod's variable",
+        "PILOT_ENABLE_GATEWAY_API, PILOT_ENABLE_GATEWAY_API_STATUS, PILOT_ENABLE_GATEWAY_API_DEPLOYMENT_CONTROLLER, \
+         PILOT_ENABLE_GATEWAY_API_GATEWAYCLASS_CONTROLLER, PILOT_GATEWAY_API_CONTROLLER_NAME",
+        "the Gateway API is not translated yet",
+    ),
+    (
+        "istiod's variable",
+        "PILOT_TRACE_SAMPLING, PILOT_ENABLE_IP_AUTOALLOCATE, PILOT_SCOPE_GATEWAY_TO_NAMESPACE, \
+         PILOT_FILTER_GATEWAY_CLUSTER_CONFIG, SHARED_MESH_CONFIG, PILOT_ENABLE_ANALYSIS, PILOT_HTTP10, \
+         PILOT_IGNORE_RESOURCES, PILOT_INCLUDE_RESOURCES",
+        "what they switch is not there, or has its default always",
+    ),
+    (
+        "istiod's variable",
+        "PILOT_JWT_ENABLE_REMOTE_JWKS, BLOCKED_CIDRS_IN_JWKS_URIS",
+        "RequestAuthentication is not translated yet",
+    ),
+    (
+        "istiod's variable",
+        "ENABLE_DEBUG_ENDPOINT_AUTH, UNSAFE_ENABLE_ADMIN_ENDPOINTS",
+        "debug pages always need a credential, and none changes anything",
+    ),
+    (
+        "istiod's variable in use",
+        "XDS_AUTH, INJECT_ENABLED, CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL",
+        "they are read and nobody looks at them: 15012 always asks for a credential, /inject is always there, the \
+         root is looked at in an interval of its own",
+    ),
+    (
+        "variable that istiod says it does not act on",
+        "ENABLE_DEBUG_ENDPOINT_AUTH, BLOCKED_CIDRS_IN_JWKS_URIS",
+        "they have none of Istio's prefixes, and are not in the list of environment.rs yet",
+    ),
+    ("the agent's variable", "HOST_IP", "only tracers' addresses are made with it; the bootstrap has no tracing yet"),
+    ("the agent's variable", "CA_PROVIDER, PROV_CERT", "Citadel's protocol is the only one; VMs are not served yet"),
+    ("the agent's variable", "WASM_INSECURE_REGISTRIES, WASM_MODULE_EXPIRY", "the agent downloads no Wasm yet"),
+    ("port", "istiod 9876", "ctrlz shows the insides of istiod; --ctrlz_port is taken and does nothing"),
+    ("port", "proxy 15004 debug, proxy 15008 HBONE", "istio.io/debug through the agent, and HBONE, are not there yet"),
+    ("file", "agent grpc-bootstrap.json", "proxyless gRPC is not served yet"),
+    ("object of the installation", "ConfigMap values", "only istioctl's own upgrades read it"),
+    ("object that the control plane writes", "Secret istio/multiCluster=true", "there is one cluster yet"),
+    (
+        "label or annotation that injection follows",
+        "readiness.status.sidecar.istio.io/applicationPorts",
+        "Istio's own agent reads it no more",
+    ),
+    (
+        "annotation of a Service",
+        "networking.istio.io/traffic-distribution, traffic.istio.io/nodeSelector",
+        "traffic distribution and gateways at nodes' addresses are not translated yet",
+    ),
+    (
+        "name in Envoy",
+        "istio.metadata_exchange, istio.stats",
+        "stock Envoy does not have these filters; Istio's metrics come with telemetry",
+    ),
+    ("default of MeshConfig", "ingressControllerMode STRICT", "Ingress is not translated yet"),
+    (
+        "page",
+        "istiod /debug/adsz, istiod /debug/registryz, istiod /debug/endpointz, istiod /debug/endpointShardz, \
+         istiod /debug/cachez, istiod /debug/configz, istiod /debug/sidecarz, istiod /debug/resourcesz, \
+         istiod /debug/instancesz, istiod /debug/authorizationz, istiod /debug/telemetryz, istiod /debug/push_status, \
+         istiod /debug/pushcontext, istiod /debug/inject, istiod /debug/clusterz, istiod /debug/networkz, \
+         istiod /debug/mcsz, istiod /debug/ecdsz, istiod /debug/edsz, istiod /debug/ndsz, istiod /debug/krtz",
+        "they come with the tools for users; /debug/config_dump has what a proxy is sent",
+    ),
+    ("page", "istiod /debug/force_disconnect", "no page changes anything (S22)"),
+    (
+        "metric",
+        "pilot_xds_push_time, pilot_proxy_convergence_time, pilot_proxy_queue_time, pilot_debounce_time, \
+         pilot_pushcontext_init_seconds, pilot_xds_config_size_bytes, pilot_xds_send_time, pilot_push_triggers, \
+         pilot_k8s_cfg_events, pilot_k8s_reg_events, pilot_total_xds_internal_errors, pilot_xds_cds_reject, \
+         pilot_xds_expired_nonce, pilot_xds_write_timeout, pilot_services, pilot_virt_services, \
+         pilot_vservice_dup_domain, pilot_destrule_subsets, pilot_duplicate_envoy_clusters, \
+         pilot_conflict_inbound_listener, pilot_conflict_outbound_listener_tcp_over_current_tcp, \
+         pilot_eds_no_instances, endpoint_no_pod, pilot_no_ip, pilot_endpoint_not_ready, pilot_envoy_filter_status, \
+         pilot_sds_certificate_errors_total, pilot_jwks_resolver_network_fetch_success_total, \
+         pilot_jwks_resolver_network_fetch_fail_total, istiod_managed_clusters, galley_validation_config_updates, \
+         galley_validation_config_update_error, galley_validation_config_load_error, webhook_patch_attempts_total, \
+         webhook_patch_failures_total, webhook_patch_retries_total, xds_cache_reads, xds_cache_evictions, \
+         xds_cache_size, controller_sync_errors_total, process_cpu_seconds_total, process_resident_memory_bytes",
+        "the control plane's other series come with telemetry",
+    ),
+    (
+        "metric",
+        "istio_agent_startup_duration_seconds, istio_agent_wasm_cache_entries",
+        "the agent does not count these yet",
+    ),
+    (
+        "metric",
+        "istio_requests_total, istio_request_duration_milliseconds, istio_request_bytes, istio_response_bytes, \
+         istio_request_messages_total, istio_response_messages_total, istio_tcp_sent_bytes_total, \
+         istio_tcp_received_bytes_total, istio_tcp_connections_opened_total, istio_tcp_connections_closed_total",
+        "Istio's standard metrics come with telemetry; stock Envoy needs its own way to make them",
+    ),
+    (
+        "version",
+        "/version begins with Istio's, istio_build begins with Istio's",
+        "both print navarch's own version; Kiali knows no Istio 0.1.0",
+    ),
+];
+
+/// What navarch has otherwise on purpose: part, Istio's, navarch's, why.
+const OTHERWISE: &[(&str, &str, &str, &str)] = &[
+    ("istiod's flag", "--grpcAddr=:15010", "--grpcAddr=", "S1: plain-text xDS is closed unless it is asked for"),
+    (
+        "default of the agent's variable",
+        "WORKLOAD_RSA_KEY_SIZE=2048",
+        "WORKLOAD_RSA_KEY_SIZE unset: P-256",
+        "P-256 keys are made a hundred times faster, and are as strong; RSA on request",
+    ),
+];
+
+#[test]
+fn every_name_is_kept_or_has_its_reason() {
+    let mut wrong = vec![];
+    for part in PARTS {
+        let real = (part.real)();
+        for name in split(part.contract) {
+            let waits = waiting(part.name).any(|it| it == name);
+            let otherwise = OTHERWISE.iter().find(|(of, theirs, ..)| *of == part.name && *theirs == name);
+            match (real.contains(name), waits, otherwise) {
+                (true, false, None) | (false, true, None) => {}
+                (false, false, Some((_, _, ours, _))) if real.contains(*ours) => {}
+                (true, true, _) => wrong.push(format!("{} {name}: is there; take it off WAITING", part.name)),
+                (true, _, Some(_)) => wrong.push(format!("{} {name}: is there; take it off OTHERWISE", part.name)),
+                (false, false, Some((_, _, ours, _))) => wrong.push(format!("{} {ours}: is not there", part.name)),
+                (false, false, None) => wrong.push(format!("{} {name}: is not there", part.name)),
+                (false, true, Some(_)) => wrong.push(format!("{} {name}: is in both lists", part.name)),
+            }
+        }
+        if real.is_empty() {
+            wrong.push(format!("{}: nothing was found; the test looks in the wrong place", part.name));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn the_lists_speak_of_the_contract_alone() {
+    let known =
+        |part: &str, name: &str| PARTS.iter().any(|it| it.name == part && split(it.contract).any(|it| it == name));
+    let mut wrong = vec![];
+    for (part, names, reason) in WAITING {
+        assert!(!reason.is_empty());
+        wrong.extend(split(names).filter(|name| !known(part, name)).map(|name| format!("WAITING: {part} {name}")));
+    }
+    let otherwise = OTHERWISE.iter().filter(|(part, theirs, ..)| !known(part, theirs));
+    wrong.extend(otherwise.map(|(part, theirs, ..)| format!("OTHERWISE: {part} {theirs}")));
+    for part in PARTS {
+        let mut seen = BTreeSet::new();
+        wrong
+            .extend(split(part.contract).filter(|it| !seen.insert(*it)).map(|it| format!("twice: {} {it}", part.name)));
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn a_flag_or_value_that_nobody_has_is_found_nowhere() {
+    assert!(!injection_follows("sidecar.istio.io/madeUp", "1"), "an unknown annotation changes pods");
+    assert!(!agent_follows("ISTIO_MADE_UP", &["1"], &[]), "an unknown variable changes the agent");
+    assert!(variables_said_of(&["PILOT_MADE_UP"]).contains("PILOT_MADE_UP"));
+    assert!(!variables_said_of(&["MADE_UP"]).contains("MADE_UP"));
+}
+
+/// `controller/docs/discovery.md` has a table of the variables; it and the code name the same ones.
+#[test]
+fn the_page_of_discovery_names_every_variable_that_is_read_and_no_other() {
+    let page = text("controller/docs/discovery.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|line| line.split_once('`'));
+    let is_variable = |it: &&str| it.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let documented: BTreeSet<String> = rows.map(|(name, _)| name).filter(is_variable).map(str::to_owned).collect();
+    assert_eq!(documented, variables_read().into_iter().collect(), "left: the page, right: the code");
+}
+
+/// The page also names every flag, once as itself.
+#[test]
+fn the_page_of_discovery_names_every_flag() {
+    let page = text("controller/docs/discovery.md");
+    let all = flags(&["discovery"]);
+    let names = all.iter().filter(|it| it.starts_with("--") && !it.contains('=') && *it != "--help");
+    let missing: Vec<_> = names.filter(|name| !page.contains(&format!("`{name}"))).collect();
+    assert!(missing.is_empty(), "controller/docs/discovery.md lacks {missing:?}");
+}
+
+fn waiting(part: &str) -> impl Iterator<Item = &'static str> {
+    WAITING.iter().filter(move |(of, ..)| *of == part).flat_map(|(_, names, _)| split(names))
+}
+
+/// The names of a list as it is written above.
+fn split(names: &'static str) -> impl Iterator<Item = &'static str> {
+    names
+        .lines()
+        .map(|line| line.trim().trim_end_matches(','))
+        .filter(|it| !it.is_empty())
+        .flat_map(|it| it.split(", "))
+}
+
+fn contract(part: &str) -> impl Iterator<Item = &'static str> {
+    let part = PARTS.iter().find(|it| it.name == part).expect("a part of the contract");
+    split(part.contract)
+}
+
+// Where names are looked up.
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is a folder of the repository").to_owned()
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn subcommand(path: &[&str]) -> clap::Command {
+    let mut command = controller::args::Args::command();
+    for name in path {
+        command = command.find_subcommand(name).unwrap_or_else(|| panic!("no verb {name}")).clone();
+    }
+    command
+}
+
+/// `--flag`, `--flag=DEFAULT` and `-f`.
+fn flags(path: &[&str]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for argument in subcommand(path).get_arguments() {
+        all.extend(argument.get_short().map(|it| format!("-{it}")));
+        let Some(long) = argument.get_long() else { continue };
+        let defaults = argument.get_default_values().iter().map(|it| it.to_string_lossy().into_owned());
+        all.extend([format!("--{long}"), format!("--{long}={}", defaults.collect::<Vec<_>>().join(","))]);
+    }
+    all
+}
+
+fn verbs() -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = subcommand(&[]).get_subcommands().map(|it| it.get_name().to_owned()).collect();
+    all.extend(subcommand(&["agent"]).get_subcommands().map(|it| format!("agent {}", it.get_name())));
+    let proxy = subcommand(&["agent", "proxy"]);
+    let roles = proxy.get_positionals().flat_map(Arg::get_possible_values);
+    all.extend(roles.map(|it| format!("agent proxy {}", it.get_name())));
+    all
+}
+
+/// The names by which the program knows what to be, tried with a verb that only that one has.
+fn names() -> BTreeSet<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tried = [
+        ("pilot-discovery", ["discovery", "--help"]),
+        ("pilot-agent", ["istio-iptables", "--help"]),
+        ("istioctl", ["proxy-status", "--help"]),
+    ];
+    let works = tried.into_iter().filter(|(name, arguments)| {
+        let link = folder.path().join(name);
+        std::os::unix::fs::symlink(e2e::navarch::program(), &link).expect("a link");
+        Command::new(&link).args(arguments).output().is_ok_and(|it| it.status.success())
+    });
+    works.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Variables that `navarch discovery` reads: its flags', and those that `Environment::read` asks for by name.
+fn variables_read() -> Vec<String> {
+    let discovery = subcommand(&["discovery"]);
+    let of_flags = discovery.get_arguments().filter_map(Arg::get_env).map(|it| it.to_string_lossy().into_owned());
+    let source = text("controller/src/discovery/environment.rs");
+    let read = source.split("of.").skip(1).filter_map(|it| it.split_once("(\"")).filter_map(|(call, rest)| {
+        let is_call = call.chars().all(|it| it.is_ascii_alphanumeric() || it == '_');
+        rest.split('"').next().filter(|name| is_call && name.chars().all(|it| it.is_ascii_uppercase() || it == '_'))
+    });
+    of_flags.chain(read.map(str::to_owned)).collect()
+}
+
+/// Those whose field of `Environment` somebody looks at.
+fn variables_used() -> BTreeSet<String> {
+    let users = ["process", "core", "http", "injector", "door"];
+    let users = users.map(|it| text(&format!("controller/src/discovery/{it}.rs"))).concat();
+    let words: Vec<&str> = users.split(|it: char| !it.is_ascii_alphanumeric() && it != '_').collect();
+    let words: Vec<&str> = words.into_iter().filter(|it| !it.is_empty()).collect();
+    let source = text("controller/src/discovery/environment.rs");
+    let used = source.lines().filter_map(|line| {
+        let (field, call) = line.split_once(": ").or_else(|| line.split_once(" = "))?;
+        let field = field.trim().trim_start_matches("let ");
+        let name = call.split_once("of.")?.1.split('"').nth(1)?;
+        words.windows(2).any(|it| it == ["environment", field]).then(|| name.to_owned())
+    });
+    used.collect()
+}
+
+fn variables_said() -> BTreeSet<String> {
+    variables_said_of(&split(ISTIOD_VARIABLES_WITHOUT_EFFECT).collect::<Vec<_>>())
+}
+
+/// Which of these the real program remarks on when it starts. It ends at once: there is no API server.
+fn variables_said_of(names: &[&str]) -> BTreeSet<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new(e2e::navarch::program())
+        .arg("discovery")
+        .env_clear()
+        .env("HOME", folder.path())
+        .envs(names.iter().map(|name| (name, "neither-istiods-default-nor-empty")))
+        .output()
+        .expect("navarch runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no kubeconfig"), "{said}");
+    let about = |name: &&&str| said.contains(&format!(" {name}: istiod knows it"));
+    names.iter().filter(about).map(|it| (*it).to_owned()).collect()
+}
+
+const INJECTED: &[(&str, &str)] = &[
+    ("POD_NAME", "reviews-1"),
+    ("POD_NAMESPACE", "books"),
+    ("INSTANCE_IP", "10.0.0.5"),
+    ("SERVICE_ACCOUNT", "reviews"),
+    ("PROXY_CONFIG", "{}"),
+];
+
+fn agent_environment(more: &[(&str, &str)]) -> Result<Environment, String> {
+    let variables: BTreeMap<&str, &str> = INJECTED.iter().chain(more).copied().collect();
+    let variables = variables.into_iter().filter(|(_, value)| *value != UNSET);
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Environment::new(agent_flags(), variables, &|_| None).map_err(|error| error.to_string())
+}
+
+const UNSET: &str = "(unset)";
+
+fn agent_flags() -> Flags {
+    Flags {
+        role: Role::Sidecar,
+        domain: String::new(),
+        mesh_config: "./etc/istio/config/mesh".into(),
+        service_cluster: String::new(),
+        concurrency: 0,
+        log_level: "warning".into(),
+        component_log_level: "misc:error".into(),
+        outlier_log_path: String::new(),
+        template_file: String::new(),
+    }
+}
+
+/// Everything that the agent makes of its variables, but not the variables.
+fn agent_result(more: &[(&str, &str)]) -> String {
+    let Ok(mut environment) = agent_environment(more) else { return "refused".to_owned() };
+    let sockets = agent::bootstrap::Sockets { secrets: "s", discovery: "d" };
+    let bootstrap = agent::bootstrap::bootstrap(&environment, sockets);
+    environment.variables.clear();
+    format!("{environment:?} {bootstrap}")
+}
+
+fn agent_follows(name: &str, values: &[&str], with: &[(&str, &str)]) -> bool {
+    let before = agent_result(with);
+    values.iter().any(|value| {
+        let all: Vec<_> = with.iter().copied().chain([(name, *value)]).collect();
+        agent_result(&all) != before
+    })
+}
+
+/// Values that are no defaults; for one variable or another, one of them is right.
+const VALUES: &[&str] =
+    &["true", "false", "7s", "0.3", "4096", "P384", "ECDSA", "first-party-jwt", "kubernetes", "x", "10.9.9.9"];
+
+fn agent_variables() -> BTreeSet<String> {
+    let with = |name: &str| match name {
+        "MINIMUM_DRAIN_DURATION" => vec![("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true")],
+        "DNS_PROXY_ADDR" => vec![("ISTIO_META_DNS_CAPTURE", "true")],
+        "ECC_CURVE" => vec![("ECC_SIGNATURE_ALGORITHM", "ECDSA")],
+        _ => vec![],
+    };
+    let values = |name: &str| match name {
+        "PROXY_CONFIG" => vec!["{\"statusPort\": 15999}"],
+        "CA_ADDR" => vec!["ca.example.com:443"],
+        _ => VALUES.to_vec(),
+    };
+    let followed = contract("the agent's variable").filter(|name| agent_follows(name, &values(name), &with(name)));
+    followed.map(str::to_owned).collect()
+}
+
+fn agent_defaults() -> BTreeSet<String> {
+    let unset = agent_environment(&[]).expect("what is injected is enough");
+    let same = |name: &str, value: &str| {
+        let with: &[(&str, &str)] = match name {
+            "MINIMUM_DRAIN_DURATION" => &[("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true")],
+            _ => &[],
+        };
+        let set: Vec<_> = with.iter().copied().chain([(name, value)]).collect();
+        agent_result(&set) == agent_result(with)
+    };
+    let pairs = contract("default of the agent's variable").filter_map(|it| it.split_once('='));
+    let mut all: BTreeSet<String> =
+        pairs.filter(|(name, value)| same(name, value)).map(|(name, value)| format!("{name}={value}")).collect();
+    if unset.certificate.key == ca::key::KeyKind::P256 {
+        all.insert("WORKLOAD_RSA_KEY_SIZE unset: P-256".to_owned());
+    }
+    all
+}
+
+/// All objects that `navarch manifest generate` prints.
+fn objects(set: &[&str]) -> Vec<Value> {
+    let request = Request { set: set.iter().map(|it| (*it).to_owned()).collect(), ..Request::default() };
+    let (installation, _) = request.installation().expect("valid values");
+    manifest::components(&installation).expect("it renders").into_iter().flat_map(|it| it.objects).collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn ports() -> BTreeSet<String> {
+    let objects = objects(&[]);
+    let istiod = find(&objects, "Deployment", "istiod");
+    let containers = list(istiod, "/spec/template/spec/containers/0/ports");
+    let mut all: BTreeSet<String> = containers.map(|it| format!("istiod {}", it["containerPort"])).collect();
+    let gateways = self::objects(&["gateways.istio-ingressgateway.networkGateway=network1"]);
+    let services = [
+        ("istiod", find(&objects, "Service", "istiod")),
+        ("gateway", find(&objects, "Service", "istio-ingressgateway")),
+        ("gateway", find(&gateways, "Service", "istio-ingressgateway")),
+    ];
+    for (who, service) in services {
+        all.extend(
+            list(service, "/spec/ports").map(|it| format!("Service {who} {} {}", it["port"], word(&it["name"]))),
+        );
+    }
+    let environment = agent_environment(&[]).expect("what is injected is enough");
+    let proxy = &environment.proxy_config;
+    all.extend([format!("proxy {} admin", proxy.admin_port), format!("proxy {} agent", proxy.status_port)]);
+    all.insert(format!("proxy {} health", environment.envoy_status_port));
+    let pod = injected(&pod(), &config());
+    let exposed = list(&pod, "/spec/containers").flat_map(|it| list(it, "/ports"));
+    all.extend(exposed.map(|it| format!("proxy {} {}", it["containerPort"], word(&it["name"]))));
+    let capture = flags(&["agent", "istio-iptables"]);
+    for (flag, what) in [("envoy-port", "outbound"), ("inbound-capture-port", "inbound")] {
+        let port = capture.iter().find_map(|it| it.strip_prefix(&format!("--{flag}=")));
+        all.extend(port.map(|port| format!("proxy {port} {what}")));
+    }
+    // The rules send DNS where the agent listens.
+    if text("agent/src/capture/plan.rs").contains("DNS_PROXY_PORT: u16 = 15053")
+        && text("agent/src/dns/serve.rs").contains("\"localhost:15053\"")
+    {
+        all.insert("proxy 15053 DNS".to_owned());
+    }
+    all
+}
+
+fn files() -> BTreeSet<String> {
+    let objects = objects(&[]);
+    let istiod = find(&objects, "Deployment", "istiod");
+    let mounts = list(istiod, "/spec/template/spec/containers/0/volumeMounts");
+    let mut all: BTreeSet<String> = mounts.map(|it| format!("istiod {}", word(&it["mountPath"]))).collect();
+    let pod = injected(&pod(), &config());
+    let mounts = list(&pod, "/spec/containers").flat_map(|it| list(it, "/volumeMounts"));
+    all.extend(mounts.map(|it| format!("proxy {}", word(&it["mountPath"]))));
+    // What the agent opens, as it asks for it.
+    let asked = RefCell::new(BTreeSet::new());
+    let variables = INJECTED.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let read = |path: &Path| {
+        asked.borrow_mut().insert(path.display().to_string());
+        None
+    };
+    let environment = Environment::new(agent_flags(), variables, &read).expect("what is injected is enough");
+    let mut agent = asked.into_inner();
+    agent.insert(environment.certificate.token.display().to_string());
+    if let agent::environment::Roots::File(path) = &environment.certificate.server.roots {
+        agent.insert(path.display().to_string());
+    }
+    agent.extend(
+        [&environment.proxy_config.binary_path, &environment.proxy_config.config_path].map(ToString::to_string),
+    );
+    let source = text("agent/src/proxy.rs");
+    let constants = source.lines().filter(|it| it.starts_with("const ")).filter_map(|it| it.split('"').nth(1));
+    agent.extend(constants.map(str::to_owned));
+    all.extend(agent.into_iter().map(|it| format!("agent {it}")));
+    all
+}
+
+fn installation() -> BTreeSet<String> {
+    let default = objects(&[]);
+    let canary = objects(&["revision=canary", "revisionTags={prod}"]);
+    let mut all = BTreeSet::new();
+    for object in default.iter().chain(&canary) {
+        let (kind, name) = (word(&object["kind"]), word(&object["metadata"]["name"]));
+        let keys = object["data"].as_object().into_iter().flatten();
+        all.extend(keys.map(|(key, _)| format!("{kind} {name} {key}")));
+        all.insert(format!("{kind} {name}"));
+        for webhook in list(object, "/webhooks") {
+            let path = word(&webhook["clientConfig"]["service"]["path"]);
+            all.insert(format!("webhook {} {path}", word(&webhook["name"])));
+        }
+    }
+    let istiod = find(&default, "Deployment", "istiod");
+    for labels in [&istiod["metadata"]["labels"], &istiod["spec"]["template"]["metadata"]["labels"]] {
+        let labels = labels.as_object().into_iter().flatten();
+        all.extend(labels.map(|(key, value)| format!("label {key}={}", word(value))));
+    }
+    let container = &istiod["spec"]["template"]["spec"]["containers"][0];
+    all.insert(format!("container {}", word(&container["name"])));
+    let probe = &container["readinessProbe"]["httpGet"];
+    all.insert(format!("probe {} {}", word(&probe["path"]), probe["port"]));
+    all
+}
+
+fn written() -> BTreeSet<String> {
+    use source::lease::Election;
+    let mut all = BTreeSet::from([
+        format!("ConfigMap {} {}", ca::roots::CONFIG_MAP, ca::roots::CONFIG_MAP_KEY),
+        format!("Lease {}", Election::STATUS),
+        format!("Lease {}", Election::NAMESPACES),
+    ]);
+    // What it has no right to, it does not use.
+    let objects = objects(&[]);
+    for rule in list(find(&objects, "Role", "istiod"), "/rules").filter(|it| it["resources"] == json!(["secrets"])) {
+        let mut names = list(rule, "/resourceNames").map(word);
+        all.extend(names.by_ref().map(|it| format!("Secret {it}")));
+    }
+    all
+}
+
+/// A pod that has everything injection may act on.
+fn pod() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "reviews-1",
+            "namespace": "shop",
+            "labels": { "app": "reviews", "version": "v1" },
+            "annotations": { "prometheus.io/scrape": "true", "prometheus.io/port": "9080" },
+        },
+        "spec": {
+            "containers": [{
+                "name": "app",
+                "image": "app",
+                "ports": [{ "containerPort": 9080 }],
+                "readinessProbe": { "httpGet": { "path": "/ready", "port": 9080 } },
+            }],
+        },
+    })
+}
+
+fn config() -> Config {
+    Config::new(Texts::default(), inject::Options::default()).expect("defaults")
+}
+
+fn injected(pod: &Value, config: &Config) -> Value {
+    match inject::inject(pod, &inject::Request::default(), config) {
+        Ok(Outcome::Injected(pod)) => pod,
+        other => panic!("not injected: {other:?}"),
+    }
+}
+
+fn injected_parts() -> BTreeSet<String> {
+    let pod = injected(&pod(), &config());
+    let mut all = BTreeSet::new();
+    for (what, pointer) in [("label", "/metadata/labels"), ("annotation", "/metadata/annotations")] {
+        for (key, value) in pod.pointer(pointer).and_then(Value::as_object).into_iter().flatten() {
+            all.extend([format!("{what} {key}"), format!("{what} {key}={}", word(value))]);
+        }
+    }
+    all.extend(list(&pod, "/spec/volumes").map(|it| format!("volume {}", word(&it["name"]))));
+    let sources = list(&pod, "/spec/volumes").flat_map(|it| list(it, "/projected/sources"));
+    all.extend(sources.map(|it| format!("audience {}", word(&it["serviceAccountToken"]["audience"]))));
+    for container in list(&pod, "/spec/containers").chain(list(&pod, "/spec/initContainers")) {
+        all.insert(format!("container {}", word(&container["name"])));
+        all.extend(list(container, "/env").map(|it| format!("variable {}", word(&it["name"]))));
+        let arguments: Vec<String> = list(container, "/args").map(word).collect();
+        let mode = arguments.windows(2).find(|it| it[0] == "-m").map(|it| format!("mode {}", it[1]));
+        all.extend(mode);
+        let context = &container["securityContext"];
+        all.extend([format!("uid {}", context["runAsUser"]), format!("gid {}", context["runAsGroup"])]);
+        let probe = &container["readinessProbe"]["httpGet"];
+        all.insert(format!("probe {} {}", word(&probe["path"]), probe["port"]));
+    }
+    all
+}
+
+fn injection_followed() -> BTreeSet<String> {
+    let values = |name: &str| match name {
+        "inject.istio.io/templates" => "gateway",
+        "proxy.istio.io/config" => "{\"concurrency\": 3}",
+        "proxy.istio.io/overrides" => {
+            "{\"containers\":[{\"name\":\"istio-proxy\",\"resources\":{\"requests\":{\"cpu\":\"7m\"}}}]}"
+        }
+        "prometheus.istio.io/merge-metrics" | "sidecar.istio.io/rewriteAppHTTPProbers" => "false",
+        "sidecar.istio.io/capNetBindService" | "sidecar.istio.io/nativeSidecar" => "true",
+        "sidecar.istio.io/interceptionMode" => "TPROXY",
+        "sidecar.istio.io/discoveryAddress" => "istiod.other.svc:15012",
+        "sidecar.istio.io/proxyImageType" => "distroless",
+        "sidecar.istio.io/userVolume" => "{\"v\": {\"emptyDir\": {}}}",
+        "sidecar.istio.io/userVolumeMount" => "{\"v\": {\"mountPath\": \"/v\"}}",
+        "sidecar.istio.io/bootstrapOverride" => "a-config-map",
+        "traffic.sidecar.istio.io/excludeOutboundIPRanges" | "traffic.sidecar.istio.io/includeOutboundIPRanges" => {
+            "10.9.0.0/16"
+        }
+        "traffic.sidecar.istio.io/excludeInterfaces"
+        | "traffic.sidecar.istio.io/kubevirtInterfaces"
+        | "istio.io/reroute-virtual-interfaces" => "net1",
+        "sidecar.istio.io/agentLogLevel" => "default:debug",
+        "sidecar.istio.io/componentLogLevel" => "http:debug",
+        "sidecar.istio.io/logLevel" => "debug",
+        "sidecar.istio.io/proxyImage" => "example.com/proxy:1",
+        _ => "77",
+    };
+    let mut all: BTreeSet<String> = split(INJECTION_KEYS)
+        .filter(|name| !name.ends_with("sidecar.istio.io/inject") && injection_follows(name, values(name)))
+        .map(str::to_owned)
+        .collect();
+    for (name, field) in [("label sidecar.istio.io/inject", "labels"), ("sidecar.istio.io/inject", "annotations")] {
+        let mut pod = pod();
+        pod["metadata"][field]["sidecar.istio.io/inject"] = json!("false");
+        if let Ok(Outcome::Skipped(_)) = inject::inject(&pod, &inject::Request::default(), &config()) {
+            all.insert(name.to_owned());
+        }
+    }
+    all
+}
+
+/// Whether the pod becomes another one by this annotation, apart from the annotation itself.
+fn injection_follows(name: &str, value: &str) -> bool {
+    // Networks matter where a CNI plugin is one of them.
+    let values = (name == "k8s.v1.cni.cncf.io/networks").then_some(MULTUS);
+    let config = Config::new(Texts { values, ..Texts::default() }, inject::Options::default()).expect("valid");
+    let mut with = pod();
+    with["metadata"]["annotations"][name] = json!(value);
+    let (before, mut after) = (injected(&pod(), &config), injected(&with, &config));
+    if let Some(annotations) = after["metadata"]["annotations"].as_object_mut() {
+        annotations.remove(name);
+    }
+    before != after
+}
+
+const MULTUS: &str = "{pilot: {cni: {enabled: true, provider: multus}}}";
+
+/// Every file of the goldens with this name.
+fn goldens(name: &str) -> String {
+    let mut all = String::new();
+    let mut folders = vec![root().join("controller/world/testdata")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of goldens").flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path if entry.file_name() == name => {
+                    all.push_str(
+                        &std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display())),
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    all
+}
+
+fn golden_inputs_say(part: &str) -> BTreeSet<String> {
+    let inputs = goldens("input.yaml");
+    contract(part).filter(|it| inputs.contains(it)).map(str::to_owned).collect()
+}
+
+/// Names in what the goldens say Envoy gets, and in the bootstrap.
+fn envoy_names() -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for file in ["cds.yaml", "lds.yaml", "rds.yaml"] {
+        for line in goldens(file).lines() {
+            let line = line.trim_start().trim_start_matches("- ");
+            let name = ["name: ", "route_config_name: ", "sni: "].iter().find_map(|it| line.strip_prefix(it));
+            all.extend(name.map(|it| it.trim_matches(['"', '\'']).to_owned()));
+        }
+    }
+    let host = model::host::Hostname::new("reviews.default.svc.cluster.local");
+    all.insert(OutboundSni(OutboundCluster { port: 9080, subset: None, host: &host }).to_string());
+    let mutual = text("controller/translate/src/tls.rs");
+    all.extend(mutual.split("secret(\"").skip(1).filter_map(|it| it.split('"').next()).map(str::to_owned));
+    let environment = agent_environment(&[]).expect("what is injected is enough");
+    let sockets = agent::bootstrap::Sockets { secrets: "s", discovery: "d" };
+    let bootstrap = agent::bootstrap::bootstrap(&environment, sockets);
+    all.extend(list(&bootstrap, "/static_resources/clusters").map(|it| word(&it["name"])));
+    all
+}
+
+fn mesh_defaults() -> BTreeSet<String> {
+    let mesh = MeshConfig::default();
+    let proxy = agent_environment(&[]).expect("what is injected is enough").proxy_config.json;
+    let mut all = BTreeSet::from([
+        format!("connectTimeout {}s", mesh.connect_timeout.0.as_secs()),
+        format!("dnsRefreshRate {}s", mesh.dns_refresh_rate.0.as_secs()),
+        format!("protocolDetectionTimeout {}s", mesh.protocol_detection_timeout.0.as_secs()),
+        format!("enableAutoMtls {}", mesh.enable_auto_mtls),
+        format!("outboundTrafficPolicy {:?}", mesh.outbound_traffic_policy.mode),
+        format!("inboundTrafficPolicy {:?}", mesh.inbound_traffic_policy.mode),
+        format!("rootNamespace {}", mesh.root_namespace),
+        format!("trustDomain {}", mesh.trust_domain),
+        format!("proxyListenPort {}", mesh.proxy_listen_port),
+        format!("proxyInboundListenPort {}", mesh.proxy_inbound_listen_port),
+        format!("ingressService {}", mesh.ingress_service),
+    ]);
+    all.extend(proxy.as_object().into_iter().flatten().map(|(key, value)| format!("{key} {}", word(value))));
+    // By default an application's own metrics are merged into the proxy's.
+    let merged = injected(&pod(), &config());
+    if list(&merged, "/spec/containers").any(|it| it["env"].to_string().contains("ISTIO_PROMETHEUS_ANNOTATIONS")) {
+        all.insert("enablePrometheusMerge true".to_owned());
+    }
+    all
+}
+
+fn pages() -> BTreeSet<String> {
+    let of = |who: &str, file: &str| {
+        let source = text(file);
+        let paths = source.split(".route(").skip(1).filter_map(|it| it.split('"').nth(1));
+        paths.map(|path| format!("{who} {path}")).collect::<Vec<_>>()
+    };
+    let all = [
+        of("istiod", "controller/src/discovery/http.rs"),
+        of("webhook", "webhook/src/serve.rs"),
+        of("agent", "agent/src/status.rs"),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// Names of series: rendered where that is public, else the literals of what renders them.
+fn metrics() -> BTreeSet<String> {
+    let mut text_form = String::new();
+    ca::metrics::Metrics::default().render(&mut text_form);
+    text_form.push_str(&webhook::serve::metrics::Metrics::default().render());
+    let now = std::time::SystemTime::now();
+    text_form.push_str(&agent::metrics::Metrics::default().text(Some(now), now));
+    let types = text_form.lines().filter_map(|it| it.strip_prefix("# TYPE ")).filter_map(|it| it.split(' ').next());
+    let mut all: BTreeSet<String> = types.map(str::to_owned).collect();
+    for file in ["controller/src/discovery/metrics.rs", "agent/src/status/metrics.rs", "agent/src/dns/metrics.rs"] {
+        let source = text(file);
+        let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for word in code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            all.insert(if word.starts_with("dns_") { format!("istio_agent_{word}") } else { word.to_owned() });
+        }
+    }
+    // Envoy's own statistics would be in the configuration that it gets.
+    let envoys = goldens("lds.yaml");
+    all.extend(split(METRICS).filter(|it| envoys.contains(it)).map(str::to_owned));
+    all
+}
+
+fn versions() -> BTreeSet<String> {
+    let istios = |it: &str| it.split('.').next() == Some("1");
+    let mut all = BTreeSet::new();
+    if istios(agent::node::ISTIO_VERSION) {
+        all.insert("the agent's begins with Istio's".to_owned());
+    }
+    // Both pages print the version of the crate as it is.
+    let crates = "env!(\"CARGO_PKG_VERSION\")";
+    let its_own = istios(env!("CARGO_PKG_VERSION"));
+    for (file, name) in [
+        ("controller/src/discovery/http.rs", "/version begins with Istio's"),
+        ("controller/src/discovery/metrics.rs", "istio_build begins with Istio's"),
+    ] {
+        if its_own || !text(file).contains(crates) {
+            all.insert(name.to_owned());
+        }
+    }
+    all
+}
