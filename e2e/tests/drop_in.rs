@@ -296,8 +296,8 @@ const ISTIOD_VARIABLES_WITHOUT_EFFECT: &str = "
     PILOT_FILTER_GATEWAY_CLUSTER_CONFIG, EXTERNAL_ISTIOD, SHARED_MESH_CONFIG, ISTIO_MULTIROOT_MESH,
     PILOT_ENABLE_ANALYSIS, ENABLE_DEBUG_ENDPOINT_AUTH, UNSAFE_ENABLE_ADMIN_ENDPOINTS, PILOT_JWT_ENABLE_REMOTE_JWKS,
     BLOCKED_CIDRS_IN_JWKS_URIS, PILOT_HTTP10, PILOT_IGNORE_RESOURCES, PILOT_INCLUDE_RESOURCES,
-    PILOT_CA_CERT_CONFIGMAP, CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR,
-    USE_CACERTS_FOR_SELF_SIGNED_CA, CA_TRUSTED_NODE_ACCOUNTS, ISTIO_GPRC_MAXSTREAMS, PILOT_XDS_CACHE_SIZE";
+    INJECT_ENABLED, PILOT_CA_CERT_CONFIGMAP, CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR,
+    CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL, USE_CACERTS_FOR_SELF_SIGNED_CA, CA_TRUSTED_NODE_ACCOUNTS, ISTIO_GPRC_MAXSTREAMS, PILOT_XDS_CACHE_SIZE";
 
 const INJECTION_KEYS: &str = "
     label sidecar.istio.io/inject, sidecar.istio.io/inject, inject.istio.io/templates,
@@ -407,15 +407,14 @@ const WAITING: &[(&str, &str, &str)] = &[
         "debug pages always need a credential, and none changes anything",
     ),
     (
-        "istiod's variable in use",
-        "XDS_AUTH, INJECT_ENABLED, CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL",
-        "they are read and nobody looks at them: 15012 always asks for a credential, /inject is always there, the \
-         root is looked at in an interval of its own",
+        "istiod's variable",
+        "INJECT_ENABLED, CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL",
+        "/inject is always there, the root is looked at in an interval of its own",
     ),
     (
-        "variable that istiod says it does not act on",
-        "ENABLE_DEBUG_ENDPOINT_AUTH, BLOCKED_CIDRS_IN_JWKS_URIS",
-        "they have none of Istio's prefixes, and are not in the list of environment.rs yet",
+        "istiod's variable in use",
+        "INJECT_ENABLED, CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL",
+        "/inject is always there, the root is looked at in an interval of its own",
     ),
     ("the agent's variable", "HOST_IP", "only tracers' addresses are made with it; the bootstrap has no tracing yet"),
     ("the agent's variable", "CA_PROVIDER, PROV_CERT", "Citadel's protocol is the only one; VMs are not served yet"),

@@ -14,7 +14,6 @@ pub(super) struct Environment {
     pub xds_auth: bool,
     pub identity_check: bool,
     pub ca_server: bool,
-    pub inject: bool,
     pub leader_election: bool,
     pub token_audiences: Vec<String>,
     pub workload_ttl_default: Duration,
@@ -22,7 +21,6 @@ pub(super) struct Environment {
     /// Of a root that is made: RSA where Istio's variable asks for it.
     pub root_key: KeyKind,
     pub root_ttl: Duration,
-    pub root_check_interval: Duration,
     pub root_grace_percentile: u32,
     pub root_ca_dir: String,
     pub custom_hosts: Vec<String>,
@@ -56,24 +54,18 @@ impl Environment {
             xds_auth: of.is("XDS_AUTH", true),
             identity_check: of.is("PILOT_ENABLE_XDS_IDENTITY_CHECK", true),
             ca_server: of.is("ENABLE_CA_SERVER", true),
-            inject: of.is("INJECT_ENABLED", true),
             leader_election: of.is("ENABLE_LEADER_ELECTION", true),
             token_audiences: of.list("TOKEN_AUDIENCES", "istio-ca"),
             workload_ttl_default: of.duration("DEFAULT_WORKLOAD_CERT_TTL", DAY),
             workload_ttl_max: of.duration("MAX_WORKLOAD_CERT_TTL", 90 * DAY),
             root_key: of.rsa("CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE"),
             root_ttl: of.duration("CITADEL_SELF_SIGNED_CA_CERT_TTL", 3650 * DAY),
-            root_check_interval: of.duration("CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL", 3600),
             root_grace_percentile: of.number("CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE", 20),
             root_ca_dir: of.text("ROOT_CA_DIR", "./etc/cacerts"),
             custom_hosts: of.list("ISTIOD_CUSTOM_HOST", ""),
             injection_webhook: of.text("INJECTION_WEBHOOK_CONFIG_NAME", "istio-sidecar-injector"),
             validation_webhook: of.text("VALIDATION_WEBHOOK_CONFIG_NAME", "istio-validator-istio-system"),
-            native_sidecars: match of.text("ENABLE_NATIVE_SIDECARS", "auto").as_str() {
-                "true" => NativeSidecars::Always,
-                "false" => NativeSidecars::Never,
-                _ => NativeSidecars::Auto,
-            },
+            native_sidecars: of.native_sidecars("ENABLE_NATIVE_SIDECARS"),
             debug_on_http: of.is("ENABLE_DEBUG_ON_HTTP", true),
         };
         of.unused();
@@ -131,6 +123,16 @@ impl Reader {
         self.take(name, KeyKind::P256, kind, "one of 2048, 3072 and 4096")
     }
 
+    fn native_sidecars(&mut self, name: &str) -> NativeSidecars {
+        let choice = |text: &str| match text {
+            "auto" => Some(NativeSidecars::Auto),
+            "true" => Some(NativeSidecars::Always),
+            "false" => Some(NativeSidecars::Never),
+            _ => None,
+        };
+        self.take(name, NativeSidecars::Auto, choice, "one of auto, true and false")
+    }
+
     fn duration(&mut self, name: &str, default_seconds: u64) -> Duration {
         let parse = |it: &str| crds::Duration::parse(it).ok().map(|it| it.0);
         self.take(name, Duration::from_secs(default_seconds), parse, "a duration such as 24h")
@@ -163,16 +165,19 @@ const AS_IT_IS: &[(&str, &str)] = &[
 
 /// Variables of istiod without one of its prefixes, which would change what it does.
 const NO_EFFECT: &[&str] = &[
+    "BLOCKED_CIDRS_IN_JWKS_URIS",
     "CA_TRUSTED_NODE_ACCOUNTS",
     "CERT_SIGNER_DOMAIN",
     "COMPLIANCE_POLICY",
     "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES",
     "ENABLE_CLUSTER_TRUST_BUNDLE_API",
+    "ENABLE_DEBUG_ENDPOINT_AUTH",
     "ENABLE_ENHANCED_DESTINATIONRULE_MERGE",
     "ENABLE_MCS_HOST",
     "ENABLE_MCS_SERVICE_DISCOVERY",
     "EXTERNAL_CA",
     "EXTERNAL_ISTIOD",
+    "INJECT_ENABLED",
     "JWT_RULE",
     "K8S_SIGNER",
     "SHARED_MESH_CONFIG",

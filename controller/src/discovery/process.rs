@@ -193,18 +193,23 @@ impl Process {
             Ok(())
         });
         if let Some(address) = self.args.secure_grpc {
-            let guarded = door::Guarded {
+            let guarded = self.environment.xds_auth.then(|| door::Guarded {
                 service: ads.clone(),
                 authenticator: self.authenticator.clone(),
                 metrics: self.metrics.clone(),
-            };
+            });
+            let open = guarded.is_none().then(|| ads.clone());
+            if open.is_some() {
+                tracing::warn!("XDS_AUTH=false: xDS is open to anybody who can reach {address}");
+            }
             let certificates = self.environment.ca_server.then(|| {
                 let (authenticator, authority) = (self.authenticator.clone(), self.authority.clone());
                 CertificateService::new(authenticator, authority, Clock::system(), self.ca_metrics.clone())
             });
             let listener = listen(address).await?;
             let connections = ca::tls::incoming(listener, self.serving.clone(), ClientCerts::Optional);
-            let server = grpc().add_service(guarded).add_optional_service(certificates);
+            let server = grpc().add_optional_service(guarded).add_optional_service(open);
+            let server = server.add_optional_service(certificates);
             let ending = self.ending();
             self.tasks.spawn(async move { Ok(server.serve_with_incoming_shutdown(connections, ending).await?) });
         }
