@@ -11,8 +11,7 @@ use std::process::Command;
 /// The name of the image, for the annotation `sidecar.istio.io/proxyImage`.
 pub const IMAGE: &str = "navarch-test/proxyv2-go:1";
 
-/// Of the release that is being made on the branch of [`MODULE`]'s version in `e2e/pilot_agent/go.mod`; real builds carry
-/// the commit, too.
+/// What it says of itself: the release that its branch is becoming, and the commit that `e2e/pilot_agent/go.mod` pins.
 pub const VERSION: &str = "1.31-alpha.eed52ebb66ad";
 
 const MODULE: &str = "istio.io/istio";
