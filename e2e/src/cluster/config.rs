@@ -141,6 +141,9 @@ impl Settings {
             format!("--kubeconfig={}", self.file("controller-manager.kubeconfig")),
             "--bind-address=127.0.0.1".to_owned(),
             "--leader-elect=false".to_owned(),
+            // A controller that loses its API server starts anew in a cluster of many; this one goes on, and would call
+            // the node dead, and with it every endpoint, the moment that the API server is back.
+            "--node-monitor-grace-period=30m".to_owned(),
             "--use-service-account-credentials=true".to_owned(),
             format!("--root-ca-file={}", certificate("ca.crt")),
             format!("--service-account-private-key-file={}", certificate("sa.key")),

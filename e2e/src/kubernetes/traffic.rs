@@ -86,7 +86,7 @@ pub(super) fn shift(bench: &Bench) -> Result<String> {
         bench.apply(&routing(v1, v2))?;
         let applied = Instant::now();
         // In force, and not what was in force before it: only then is it measured.
-        let near = before.map_or(f64::from(u8::MAX), |before: u64| before.abs_diff(v2) as f64 / 2.0);
+        let near = before.map_or(f64::MAX, |before: u64| before.abs_diff(v2) as f64 / 2.0);
         until("the new split", LIMIT, || {
             let seen = load.phase(LOOK_ANSWERS, LIMIT)?;
             let share = share(&seen, "v2");
