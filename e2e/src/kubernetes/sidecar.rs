@@ -5,7 +5,7 @@ use super::traffic::get;
 use crate::cluster::Cluster;
 use anyhow::{Context, Result, bail, ensure};
 use deploy::image::{Layer, app};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,30 +26,52 @@ metadata: {name: sidecar-test, namespace: default}
 spec: {selector: {matchLabels: {sidecar-test: 'true'}}, mtls: {mode: STRICT}}
 ";
 
-/// Rolls what the page is made of, while it is asked for.
+/// Who is called last, who is between, who is called first: Deployment and container.
+const ROLLED: [(&str, &str); 3] =
+    [("details-v1", "details"), ("reviews-v1", "reviews"), ("productpage-v1", "productpage")];
+
+/// Rolls what the page is made of, while it is asked for. An application that ends on SIGTERM at once is gone before
+/// anybody can hear of it, in Istio too; so these stay for as long as the news takes, as Kubernetes advises.
 pub(super) fn drain(bench: &Bench) -> Result<String> {
-    let deployments = ["details-v1", "reviews-v1", "reviews-v2", "reviews-v3", "ratings-v1", "productpage-v1"];
+    let lifecycle = |value: Value| {
+        ROLLED.iter().try_for_each(|(name, container)| {
+            let containers = json!([{"name": container, "lifecycle": value}]);
+            let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}}).to_string();
+            bench.kubectl(&["patch", "deployment", name, "--namespace=default", "--patch", &patch]).map(drop)
+        })?;
+        ROLLED.iter().try_for_each(|(name, _)| settled(bench, name))
+    };
+    lifecycle(json!({"preStop": {"sleep": {"seconds": 5}}}))?;
+    let outcome = roll(bench);
+    lifecycle(Value::Null)?;
+    outcome
+}
+
+fn roll(bench: &Bench) -> Result<String> {
     let pages = bench.load()?;
-    // The page hides that there are no details; this does not.
-    let details = Asking::start(bench, &format!("http://{}/api/v1/products/0", bench.ingress()?))?;
-    let rolled = deployments.iter().try_for_each(|name| {
+    // The page may hide that there are no details; this does not.
+    let details = Asking::start(bench, &format!("http://{}/api/v1/products/0", bench.ingress()?));
+    let rolled = ROLLED.iter().try_for_each(|(name, _)| {
         pages.phase(100, LIMIT)?;
         bench.kubectl(&["rollout", "restart", &format!("deployment/{name}"), "--namespace=default"])?;
-        bench.rolled_out("default", name)?;
-        // Until the last old pod is gone: it drains until then.
-        until("the end of old pods", LIMIT, || {
-            let all = bench.json(&["get", "pods", "--namespace=default", "--selector=app"])?;
-            let ends = |it: &&Value| !it["metadata"]["deletionTimestamp"].is_null();
-            let ending = all["items"].as_array().into_iter().flatten().filter(ends).count();
-            ensure!(ending == 0, "{ending} are ending");
-            Ok(())
-        })
+        settled(bench, name)
     });
-    let phase = rolled.and_then(|()| pages.phase(100, LIMIT));
-    let details = details.stop();
-    let pages = pages.stop();
-    phase?;
-    Ok(format!("{} deployments rolled; pages: {}; details: {}", deployments.len(), pages?, details?))
+    let after = rolled.and_then(|()| pages.phase(100, LIMIT));
+    let (details, pages) = (details.stop(), pages.stop());
+    after?;
+    Ok(format!("{} deployments rolled; pages: {}; details: {}", ROLLED.len(), pages?, details?))
+}
+
+/// Rolled out, and the last of the old pods is gone: they drain until then.
+fn settled(bench: &Bench, deployment: &str) -> Result<()> {
+    bench.rolled_out("default", deployment)?;
+    until("the end of old pods", LIMIT, || {
+        let all = bench.json(&["get", "pods", "--namespace=default", "--selector=app"])?;
+        let ends = |it: &&Value| !it["metadata"]["deletionTimestamp"].is_null();
+        let ending = all["items"].as_array().into_iter().flatten().filter(ends).count();
+        ensure!(ending == 0, "{ending} are ending");
+        Ok(())
+    })
 }
 
 /// The kubelet has no certificate; its probes go through the agent.
@@ -374,13 +396,13 @@ const CLIENTS: usize = 4;
 const BATCH: usize = 50;
 
 impl Asking {
-    fn start(bench: &Bench, url: &str) -> Result<Self> {
+    fn start(bench: &Bench, url: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = (0..CLIENTS).map(|_| {
             let (cluster, url, stop) = (bench.cluster.clone(), format!("{url}?request=[1-{BATCH}]"), stop.clone());
             std::thread::spawn(move || ask(cluster.as_ref(), &url, &stop))
         });
-        Ok(Self { clients: clients.collect(), stop })
+        Self { clients: clients.collect(), stop }
     }
 
     /// An error if one failed.
