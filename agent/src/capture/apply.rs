@@ -62,6 +62,15 @@ pub enum Backend {
     Nftables,
 }
 
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Iptables(ending) => write!(f, "iptables{ending}"),
+            Self::Nftables => f.write_str("nft"),
+        }
+    }
+}
+
 /// Which tool the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {

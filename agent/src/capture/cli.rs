@@ -280,7 +280,7 @@ impl Args {
         let outcome = tools.apply(config, force)?;
         tools.routes(config)?;
         match outcome {
-            Outcome::Changed => println!("traffic capture set up ({:?})", tools.backend),
+            Outcome::Changed => println!("traffic capture set up by {}", tools.backend),
             Outcome::Unchanged => println!("traffic capture is in force already ({:?})", tools.backend),
         }
         Ok(())

@@ -5,7 +5,7 @@ use super::traffic::get;
 use crate::cluster::Cluster;
 use anyhow::{Context, Result, bail, ensure};
 use deploy::image::{Layer, app};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,32 +26,52 @@ metadata: {name: sidecar-test, namespace: default}
 spec: {selector: {matchLabels: {sidecar-test: 'true'}}, mtls: {mode: STRICT}}
 ";
 
-/// Who is called last, who is between, who is called first: Deployment and container.
-const ROLLED: [(&str, &str); 3] =
-    [("details-v1", "details"), ("reviews-v1", "reviews"), ("productpage-v1", "productpage")];
+/// Name and value.
+type Annotation = (&'static str, &'static str);
+
+/// Who is called last, who is between, who is called first: Deployment, container, and in which form each has its proxy.
+const ROLLED: [(&str, &str, &[Annotation]); 3] = [
+    ("details-v1", "details", &[]),
+    ("reviews-v1", "reviews", &[NOT_NATIVE]),
+    (
+        "productpage-v1",
+        "productpage",
+        &[NOT_NATIVE, (CONFIG, "proxyMetadata: {EXIT_ON_ZERO_ACTIVE_CONNECTIONS: 'true'}")],
+    ),
+];
+
+/// Then the proxy is told to end when the application is, and not after it.
+const NOT_NATIVE: Annotation = ("sidecar.istio.io/nativeSidecar", "false");
+const CONFIG: &str = "proxy.istio.io/config";
 
 /// Rolls what the page is made of, while it is asked for. An application that ends on SIGTERM at once is gone before
 /// anybody can hear of it, in Istio too; so these stay for as long as the news takes, as Kubernetes advises.
 pub(super) fn drain(bench: &Bench) -> Result<String> {
-    let lifecycle = |value: Value| {
-        ROLLED.iter().try_for_each(|(name, container)| {
-            let containers = json!([{"name": container, "lifecycle": value}]);
-            let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}}).to_string();
-            bench.kubectl(&["patch", "deployment", name, "--namespace=default", "--patch", &patch]).map(drop)
-        })?;
-        ROLLED.iter().try_for_each(|(name, _)| settled(bench, name))
-    };
-    lifecycle(json!({"preStop": {"sleep": {"seconds": 5}}}))?;
+    patch(bench, true)?;
     let outcome = roll(bench);
-    lifecycle(Value::Null)?;
+    patch(bench, false)?;
     outcome
+}
+
+fn patch(bench: &Bench, on: bool) -> Result<()> {
+    for (name, container, form) in ROLLED {
+        let sleep = json!({"preStop": {"sleep": {"seconds": 5}}});
+        let annotations: Map<String, Value> =
+            form.iter().map(|(name, value)| ((*name).to_owned(), on.then_some(*value).into())).collect();
+        let patch = json!({"spec": {"template": {
+            "metadata": {"annotations": annotations},
+            "spec": {"containers": [{"name": container, "lifecycle": on.then_some(sleep)}]},
+        }}});
+        bench.kubectl(&["patch", "deployment", name, "--namespace=default", "--patch", &patch.to_string()])?;
+    }
+    ROLLED.iter().try_for_each(|(name, ..)| settled(bench, name))
 }
 
 fn roll(bench: &Bench) -> Result<String> {
     let pages = bench.load()?;
     // The page may hide that there are no details; this does not.
     let details = Asking::start(bench, &format!("http://{}/api/v1/products/0", bench.ingress()?));
-    let rolled = ROLLED.iter().try_for_each(|(name, _)| {
+    let rolled = ROLLED.iter().try_for_each(|(name, ..)| {
         pages.phase(100, LIMIT)?;
         bench.kubectl(&["rollout", "restart", &format!("deployment/{name}"), "--namespace=default"])?;
         settled(bench, name)
@@ -59,7 +79,12 @@ fn roll(bench: &Bench) -> Result<String> {
     let after = rolled.and_then(|()| pages.phase(100, LIMIT));
     let (details, pages) = (details.stop(), pages.stop());
     after?;
-    Ok(format!("{} deployments rolled; pages: {}; details: {}", ROLLED.len(), pages?, details?))
+    Ok(format!(
+        "{} deployments rolled, with a native sidecar and without; pages: {}; details: {}",
+        ROLLED.len(),
+        pages?,
+        details?
+    ))
 }
 
 /// Rolled out, and the last of the old pods is gone: they drain until then.
@@ -275,8 +300,9 @@ pub(super) fn capture(bench: &Bench) -> Result<String> {
                 })?;
             }
             let log = bench.kubectl(&["logs", name, "--namespace=default", "--container=istio-init"])?;
-            let tool = if log.contains("nft") { "nft" } else { "iptables" };
-            lines.push(format!("{name} ({tool}): a pod and a Service through Envoy, an excluded port and range not"));
+            let expected = if metadata.is_empty() { "by iptables" } else { "by nft" };
+            ensure!(log.contains(expected), "{name}: istio-init does not say {expected}: {log}");
+            lines.push(format!("{expected}: a pod and a Service through Envoy, an excluded port and range not"));
         }
         Ok(lines.join("\n"))
     })
