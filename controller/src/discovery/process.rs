@@ -359,14 +359,21 @@ impl Process {
 }
 
 /// The loop, until nobody has anything to say any more.
-async fn decide(mut core: Core, mut events: mpsc::Receiver<Event>) {
+pub(super) async fn decide(mut core: Core, mut events: mpsc::Receiver<Event>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut together = Vec::with_capacity(EVENTS_AT_ONCE);
     loop {
-        tokio::select! {
-            0 = events.recv_many(&mut together, EVENTS_AT_ONCE) => return,
-            _ = ticks.tick() => together.push(Event::Tick),
+        // A pattern that does not match would turn its branch off, and leave what has come until the next tick.
+        let more = tokio::select! {
+            count = events.recv_many(&mut together, EVENTS_AT_ONCE) => count > 0,
+            _ = ticks.tick() => {
+                together.push(Event::Tick);
+                true
+            }
+        };
+        if !more {
+            return;
         }
         core.handle(together.drain(..));
     }

@@ -4,6 +4,7 @@ use super::core::{Core, Event, IdentityCheck};
 use super::door::Guarded;
 use super::http::{Debug, Pages};
 use super::metrics::Metrics;
+use super::process::decide;
 use super::query::Query;
 use axum::extract::ConnectInfo;
 use ca::authenticate::{Authenticator, Caller, Credential, PodRef, TokenReviewer};
@@ -120,6 +121,26 @@ async fn the_debug_pages_see_what_was_accepted_and_refused() {
 
     core.handle([Event::Xds(Stream::Disconnected { connection: ConnectionId(1) })]);
     assert!(!is_served(&hub, 1));
+}
+
+/// The clock stands still while there is something to do: a loop that left events until its tick would be found out.
+#[tokio::test(start_paused = true)]
+async fn what_happens_is_taken_in_at_once_and_not_at_the_next_tick() {
+    let (core, hub, _) = core();
+    let (events, receiver) = mpsc::channel(8);
+    let decided = tokio::spawn(decide(core, receiver));
+    for id in 1..4 {
+        let began = tokio::time::Instant::now();
+        events.send(changed(vec![pod(&format!("cart{id}"), "shop", "cart")])).await.unwrap();
+        events.send(connected(id, &format!("cart{id}"), "shop", "cart")).await.unwrap();
+        let (sender, answer) = oneshot::channel();
+        events.send(Event::Ask(Query::Proxies(sender))).await.unwrap();
+        assert_eq!(answer.await.unwrap().len(), id as usize);
+        assert!(is_served(&hub, id));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+    drop(events);
+    decided.await.unwrap();
 }
 
 /// Asks nobody: every token is unknown.

@@ -13,6 +13,7 @@ mod load;
 mod pilot_agent;
 mod report;
 mod rights;
+mod sidecar;
 mod traffic;
 
 pub use bench::{Bench, Options};
@@ -40,6 +41,13 @@ const STEPS: &[Step] = &[
     ("Istio's own pilot-agent joins the mesh, by delta and by state of the world", pilot_agent::connects),
     ("istiod is killed under load with no failed request", fault::killed),
     ("istiod is rolled under load with no failed request", fault::rolled),
+    ("a sidecar drains: pods are rolled under load with no failed request", sidecar::drain),
+    ("a sidecar answers the kubelet's probes under STRICT", sidecar::probes),
+    ("a sidecar shows its own, Envoy's and the application's metrics", sidecar::metrics),
+    ("a sidecar resolves made-up names, and no others", sidecar::dns),
+    ("a sidecar that is no native one holds the application until it is ready", sidecar::hold),
+    ("a sidecar ends with its Job", sidecar::job),
+    ("a sidecar leaves excluded ports and ranges alone, by iptables and by nft", sidecar::capture),
     ("s03: tokens of another audience, of nobody, and of a deleted pod are refused", identity::tokens),
     (
         "s11 s12: a CSR for another identity, a weak key, garbage: refused, or issued for the caller alone",
