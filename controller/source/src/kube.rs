@@ -101,8 +101,12 @@ impl Options {
 /// says nothing of it.
 pub fn client(mut config: ::kube::Config) -> Result<::kube::Client, ::kube::Error> {
     config.default_retry = false;
+    // A connection that nobody answers is tried anew soon: kube's own limit is as long as an outage.
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.try_into()
 }
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why [`watch`] ended.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,10 @@
 //! What goes on while parts are away.
 
-use super::bench::{Bench, LIMIT, pause, until};
+use super::bench::{Bench, LIMIT, output, pause, until};
 use super::traffic::{routing, share};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What must be served before and after a fault, in answers.
@@ -81,6 +82,8 @@ pub(super) fn apiserver(bench: &Bench) -> Result<String> {
     let load = bench.load()?;
     load.phase(ANSWERS, LIMIT)?;
     let restarts = restarts(bench)?;
+    let service = bench.json(&["get", "service", "kubernetes", "--namespace=default"])?;
+    let service = service["spec"]["clusterIP"].as_str().context("the API server's Service has no address")?.to_owned();
     bench.cluster.stop_apiserver()?;
     let away = Instant::now();
     let mut answers = 0;
@@ -92,6 +95,14 @@ pub(super) fn apiserver(bench: &Bench) -> Result<String> {
     let back = Instant::now();
     // Changes go on arriving: the watches have come back.
     bench.apply(&routing(0, 100))?;
+    let applied = back.elapsed();
+    // Pods reach it by its Service only, which kube-proxy has to find again by itself.
+    until("the API server's Service", LIMIT, || {
+        let mut curl = bench.cluster.command(Path::new("curl"))?;
+        let url = format!("https://{service}/livez");
+        output(curl.args(["--silent", "--show-error", "--insecure", "--max-time", "2", &url]), None)
+    })?;
+    let reachable = back.elapsed();
     until("a change after the outage", LIMIT, || {
         let share = share(&load.phase(ANSWERS, LIMIT)?, "v2");
         ensure!(share == 100.0, "v2 has {share:.0} %");
@@ -102,8 +113,10 @@ pub(super) fn apiserver(bench: &Bench) -> Result<String> {
     let after = self::restarts(bench)?;
     ensure!(after == restarts, "containers restarted {} times", after - restarts);
     Ok(format!(
-        "away for {:.0} s, {answers} whole pages meanwhile; a change was in force {:.1} s after its return; no restarts; {}",
+        "away for {:.0} s, {answers} whole pages meanwhile; after its return a change was taken at {:.1} s, pods could reach it at {:.1} s, the change was in force at {:.1} s; no restarts; {}",
         bench.options.outage.as_secs_f32(),
+        applied.as_secs_f32(),
+        reachable.as_secs_f32(),
         arrived.as_secs_f32(),
         load.stop()?
     ))

@@ -43,6 +43,7 @@ pub(super) fn page(bench: &Bench) -> Result<String> {
         let (status, body) = get(bench, &format!("http://{address}/productpage"))?;
         ensure!(status == 200, "status {status}: {body}");
         ensure!(body.contains("data-reviews=\"reviews-v1"), "no reviews on the page");
+        ensure!(body.contains("data-details=\"ok\""), "no details on the page");
         Ok(body)
     })?;
     Ok(format!("{} bytes from {address}", body.len()))

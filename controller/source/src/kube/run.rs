@@ -4,7 +4,7 @@ use super::discovery::{Discovery, Relist, Selectors};
 use super::resource::{self, Definitions, Need, Settled, Watched};
 use super::state::{Change, Now, Objects};
 use super::stream::{Step, Trouble, steps};
-use super::transport::Pulse;
+use super::transport::{Pulse, Server};
 use super::{Error, Event, Health, KindHealth, Options};
 use crds::{Kind, ObjectKey, Spec};
 use futures::StreamExt;
@@ -47,6 +47,7 @@ type Id = u64;
 struct Source {
     client: Client,
     options: Options,
+    server: Server,
     streams: SelectAll<BoxStream<'static, (Id, Step)>>,
     last_id: Id,
     definitions: Definitions,
@@ -78,10 +79,12 @@ enum Phase {
 impl Source {
     fn new(client: Client, options: Options) -> Self {
         let mut streams = SelectAll::new();
-        let definitions_watch = Running::start(&client, &options, resource::definitions(), 0, &mut streams);
+        let server = Server::default();
+        let definitions_watch = Running::start(&client, &options, &server, resource::definitions(), 0, &mut streams);
         let mut source = Self {
             client,
             options,
+            server,
             streams,
             last_id: 0,
             definitions: Definitions::default(),
@@ -107,7 +110,7 @@ impl Source {
 
     fn running(&mut self, watched: &Watched) -> Running {
         self.last_id += 1;
-        Running::start(&self.client, &self.options, watched.clone(), self.last_id, &mut self.streams)
+        Running::start(&self.client, &self.options, &self.server, watched.clone(), self.last_id, &mut self.streams)
     }
 
     /// When there is something to hand on.
@@ -306,12 +309,13 @@ impl Running {
     fn start(
         client: &Client,
         options: &Options,
+        server: &Server,
         watched: Watched,
         id: Id,
         streams: &mut SelectAll<BoxStream<'static, (Id, Step)>>,
     ) -> Self {
         let pulse = Pulse::new();
-        let (steps, abort) = abortable(steps(client, watched, options.timing, &pulse));
+        let (steps, abort) = abortable(steps(client, watched, options.timing, &pulse, server));
         streams.push(steps.map(move |step| (id, step)).boxed());
         Self { id, abort, pulse, is_listed: false, trouble: None }
     }

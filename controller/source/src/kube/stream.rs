@@ -4,7 +4,7 @@
 use super::Timing;
 use super::object::Raw;
 use super::resource::{Scope, Watched};
-use super::transport::{Pulse, Silence, lively};
+use super::transport::{Pulse, Server, Silence, lively};
 use futures::StreamExt;
 use futures::stream::{BoxStream, unfold};
 use kube::core::Status;
@@ -39,21 +39,40 @@ struct Driver {
     watched: Watched,
     timing: Timing,
     pulse: Pulse,
+    server: Server,
     watcher: BoxStream<'static, watcher::Result<Event<Raw>>>,
     failures: u32,
     /// Watches in a row that the server refused to begin, or never answered.
     refusals: u32,
     last_failure: Instant,
+    /// The last failure was that the server could not be reached.
+    is_unreachable: bool,
     pause: Option<Duration>,
 }
 
-pub(super) fn steps(client: &Client, watched: Watched, timing: Timing, pulse: &Pulse) -> BoxStream<'static, Step> {
-    let client = lively(client, timing, pulse);
+pub(super) fn steps(
+    client: &Client,
+    watched: Watched,
+    timing: Timing,
+    pulse: &Pulse,
+    server: &Server,
+) -> BoxStream<'static, Step> {
+    let client = lively(client, timing, pulse, server);
     let watcher = start(&client, &watched, timing);
     let last_failure = Instant::now();
-    let pulse = pulse.clone();
-    let driver =
-        Driver { client, watched, timing, pulse, watcher, failures: 0, refusals: 0, last_failure, pause: None };
+    let driver = Driver {
+        client,
+        watched,
+        timing,
+        pulse: pulse.clone(),
+        server: server.clone(),
+        watcher,
+        failures: 0,
+        refusals: 0,
+        last_failure,
+        is_unreachable: false,
+        pause: None,
+    };
     unfold(driver, |mut driver| async {
         let step = driver.next().await;
         Some((step, driver))
@@ -64,8 +83,10 @@ pub(super) fn steps(client: &Client, watched: Watched, timing: Timing, pulse: &P
 impl Driver {
     async fn next(&mut self) -> Step {
         loop {
-            if let Some(pause) = self.pause.take() {
-                sleep(pause).await;
+            match self.pause.take() {
+                Some(pause) if self.is_unreachable => self.server.pause(pause).await,
+                Some(pause) => sleep(pause).await,
+                None => {}
             }
             match self.watcher.next().await {
                 Some(Ok(event)) => {
@@ -87,6 +108,10 @@ impl Driver {
             (self.failures, self.refusals) = (0, 0);
         }
         self.last_failure = Instant::now();
+        // What it cost to find the server says nothing of how it takes what it is asked.
+        if std::mem::replace(&mut self.is_unreachable, is_unreachable(&error)) != self.is_unreachable {
+            self.failures = 0;
+        }
         self.pause = Some(pause(self.timing.retry, self.failures, random()));
         self.failures = self.failures.saturating_add(1);
         let is_refusal = match &error {
@@ -127,6 +152,15 @@ fn is_lost(error: &Error) -> bool {
     is_start_or_watch
         && status(error)
             .is_some_and(|status| status.code == 410 || status.message.contains("Too large resource version"))
+}
+
+/// Whether there was no answer at all, or it broke off.
+fn is_unreachable(error: &Error) -> bool {
+    use kube::Error::{HyperError, ReadEvents, Service};
+    let (Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, Service(_) | HyperError(_) | ReadEvents(_))
 }
 
 fn status(error: &Error) -> Option<&Status> {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tower::{BoxError, service_fn};
 
@@ -36,13 +37,30 @@ impl Pulse {
     }
 }
 
+/// What the watches of one API server tell each other: that it answers. One that could not reach it need not wait any
+/// longer then.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Server(Arc<Notify>);
+
+impl Server {
+    fn answers(&self) {
+        self.0.notify_waiters();
+    }
+
+    /// Ends after the pause, or with the next answer to anybody.
+    pub(super) async fn pause(&self, pause: Duration) {
+        // Within the pause or after it: both are its end.
+        timeout(pause, self.0.notified()).await.ok();
+    }
+}
+
 /// The same API server, through `client`.
-pub(super) fn lively(client: &Client, timing: Timing, pulse: &Pulse) -> Client {
+pub(super) fn lively(client: &Client, timing: Timing, pulse: &Pulse, server: &Server) -> Client {
     let namespace = client.default_namespace().to_owned();
-    let (client, pulse) = (client.clone(), pulse.clone());
+    let (client, pulse, server) = (client.clone(), pulse.clone(), server.clone());
     let next_watch = Arc::new(Mutex::new(Instant::now()));
     let service = service_fn(move |request: Request<kube::client::Body>| {
-        let (client, pulse, next_watch) = (client.clone(), pulse.clone(), next_watch.clone());
+        let (client, pulse, server, next_watch) = (client.clone(), pulse.clone(), server.clone(), next_watch.clone());
         async move {
             if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
                 let start = turn(&next_watch, timing.spacing);
@@ -51,6 +69,7 @@ pub(super) fn lively(client: &Client, timing: Timing, pulse: &Pulse) -> Client {
             let answer = timeout(timing.silence, client.send(request)).await.map_err(|_| Silence(timing.silence))??;
             if answer.status().is_success() {
                 pulse.beat();
+                server.answers();
             }
             Ok::<_, BoxError>(answer.map(|body| Lively {
                 body,
@@ -102,5 +121,28 @@ impl Body for Lively {
                 Poll::Ready(Some(Err(Silence(this.silence).into())))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn f01_who_could_not_reach_the_server_goes_on_when_it_answers_somebody() {
+        let server = Server::default();
+        let began = Instant::now();
+        let waiting = [1, 20].map(|seconds| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                server.pause(Duration::from_secs(seconds)).await;
+                Instant::now()
+            })
+        });
+        sleep(Duration::from_secs(3)).await;
+        server.answers();
+        let [first, second] = waiting;
+        assert_eq!(first.await.unwrap() - began, Duration::from_secs(1));
+        assert_eq!(second.await.unwrap() - began, Duration::from_secs(3));
     }
 }
