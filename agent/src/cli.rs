@@ -273,7 +273,10 @@ async fn wait(of: &Wait) -> Result<()> {
     let path = of.url.path_and_query().map_or("/", |path| path.as_str());
     let end = Instant::now() + Duration::from_secs(of.timeout_seconds);
     loop {
-        let why = match ask(host, port, path, Duration::from_millis(of.request_timeout_millis)).await {
+        let timeout = Duration::from_millis(of.request_timeout_millis);
+        // Names are looked up within that time, too.
+        let asked = tokio::time::timeout(timeout, ask(host, port, path, timeout)).await;
+        let why = match asked.unwrap_or_else(|_| Err(anyhow!("no answer within {timeout:?}"))) {
             Ok(()) => {
                 println!("{} is ready", of.url);
                 return Ok(());

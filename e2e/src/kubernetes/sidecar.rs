@@ -218,29 +218,39 @@ spec:
     })
 }
 
-/// Its application has one try only.
+/// Its application has one try only. Of two pods that are alike but for the annotation, one must fail.
 pub(super) fn hold(bench: &Bench) -> Result<String> {
-    let annotations =
-        "sidecar.istio.io/nativeSidecar: 'false', proxy.istio.io/config: 'holdApplicationUntilProxyStarts: true'";
-    with(bench, &[&manifest("hold", annotations, &ONE_TRY, "")], |bench| {
-        let pod = until("the end of its request", LIMIT, || {
-            let pod = named(bench, "hold")?;
-            ensure!(!status(&pod, "app")["state"]["terminated"].is_null(), "{}", pod.object["status"]);
-            Ok(pod)
-        })?;
+    let plain = "sidecar.istio.io/nativeSidecar: 'false'";
+    let holding = format!("{plain}, proxy.istio.io/config: 'holdApplicationUntilProxyStarts: true'");
+    let objects = [manifest("hold", &holding, &ONE_TRY, ""), manifest("hold-not", plain, &ONE_TRY, "")];
+    with(bench, &objects.each_ref().map(String::as_str), |bench| {
+        let (pod, ended) = ended(bench, "hold")?;
         ensure!(
             pod.containers("containers") == ["istio-proxy", "app"],
             "containers: {:?}",
             pod.containers("containers")
         );
-        let ended = status(&pod, "app")["state"]["terminated"].clone();
         let log = bench.kubectl(&["logs", "hold", "--namespace=default", "--container=app"])?;
         ensure!(ended["exitCode"] == 0, "the application's first request failed: {log}");
         let proxy = status(&pod, "istio-proxy")["state"]["running"]["startedAt"].clone();
         let (proxy, app) = (proxy.as_str().unwrap_or_default(), ended["startedAt"].as_str().unwrap_or_default());
         // Whole seconds; both are of the same form, so that text compares as time.
         ensure!(!proxy.is_empty() && proxy <= app, "the proxy started at {proxy}, the application at {app}");
-        Ok(format!("the proxy started at {proxy}, the application at {app}; its first and only request was answered"))
+        let (_, other) = self::ended(bench, "hold-not")?;
+        ensure!(other["exitCode"] != 0, "the pod that holds nothing was answered, too: this shows nothing");
+        Ok(format!(
+            "the proxy started at {proxy}, the application at {app}; its first and only request was answered, that of a pod without holdApplicationUntilProxyStarts was not"
+        ))
+    })
+}
+
+/// A pod whose application has ended, and how.
+fn ended(bench: &Bench, name: &str) -> Result<(Pod, Value)> {
+    until(&format!("the end of {name}'s request"), LIMIT, || {
+        let pod = named(bench, name)?;
+        let ended = status(&pod, "app")["state"]["terminated"].clone();
+        ensure!(!ended.is_null(), "{}", pod.object["status"]);
+        Ok((pod, ended))
     })
 }
 
@@ -309,7 +319,7 @@ pub(super) fn capture(bench: &Bench) -> Result<String> {
 }
 
 const ONE_TRY: [&str; 5] =
-    ["agent", "wait", "--url=http://details:9080/details/0", "--timeoutSeconds=0", "--requestTimeoutMillis=5000"];
+    ["agent", "wait", "--url=http://details:9080/details/0", "--timeoutSeconds=0", "--requestTimeoutMillis=3000"];
 
 const SERVICE: &str = "
 apiVersion: v1
