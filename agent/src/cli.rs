@@ -333,10 +333,10 @@ async fn request(of: &Request) -> Result<()> {
 }
 
 fn version(of: &Version) {
-    let version = env!("CARGO_PKG_VERSION");
     if of.short {
-        println!("{}-navarch.{version}", crate::node::ISTIO_VERSION);
+        println!("{}", crate::node::VERSION);
     } else {
+        let version = env!("CARGO_PKG_VERSION");
         println!("navarch agent {version}, compatible with Istio {}", crate::node::ISTIO_VERSION);
     }
 }

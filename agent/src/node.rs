@@ -7,6 +7,9 @@ use crate::environment::{Drain, Environment, Role};
 /// The Istio whose proxies ours say they are: control planes and EnvoyFilters choose features by it.
 pub const ISTIO_VERSION: &str = "1.30.0";
 
+/// What is asked for a version gets this one: those who ask, such as Kiali, compare it with Istio's.
+pub const VERSION: &str = concat!("1.30.0", "-navarch.", env!("CARGO_PKG_VERSION"));
+
 const META: &str = "ISTIO_META_";
 const META_JSON: &str = "ISTIO_METAJSON_";
 /// Labels of VM images; its entries are labels, not metadata.

@@ -485,11 +485,6 @@ const WAITING: &[(&str, &str, &str)] = &[
          istio_tcp_received_bytes_total, istio_tcp_connections_opened_total, istio_tcp_connections_closed_total",
         "Istio's standard metrics come with telemetry; stock Envoy needs its own way to make them",
     ),
-    (
-        "version",
-        "/version begins with Istio's, istio_build begins with Istio's",
-        "both print navarch's own version; Kiali knows no Istio 0.1.0",
-    ),
 ];
 
 /// What navarch has otherwise on purpose: part, Istio's, navarch's, why.

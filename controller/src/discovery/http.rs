@@ -60,7 +60,7 @@ pub(crate) fn main(pages: Pages, serve: Debug) -> Router {
 pub(crate) fn monitoring(pages: Pages, serve: Debug) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/version", get(|| async { env!("CARGO_PKG_VERSION") }))
+        .route("/version", get(|| async { agent::node::VERSION }))
         .merge(debug(pages.clone(), serve))
         .with_state(pages)
 }

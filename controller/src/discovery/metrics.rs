@@ -87,7 +87,7 @@ impl Metrics {
 
     /// Prometheus' text format.
     pub(crate) fn render(&self, out: &mut String) {
-        let version = env!("CARGO_PKG_VERSION");
+        let version = agent::node::VERSION;
         let mut gauge = |name: &str, labels: &str, help: &str, kind: &str, value: f64| {
             _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
         };
@@ -134,7 +134,9 @@ mod tests {
         metrics.refused(TypeUrl::Cluster);
         let mut text = String::new();
         metrics.render(&mut text);
-        assert!(text.contains("pilot_xds{version=\"0.1.0\"} 3\n"), "{text}");
+        let tag = format!("{}-navarch.{}", agent::node::ISTIO_VERSION, env!("CARGO_PKG_VERSION"));
+        assert!(text.contains(&format!("pilot_xds{{version=\"{tag}\"}} 3\n")), "{text}");
+        assert!(text.contains(&format!("istio_build{{component=\"pilot\",tag=\"{tag}\"}} 1\n")), "{text}");
         assert!(text.contains("pilot_xds_pushes{type=\"cds\"} 2\n"), "{text}");
         assert!(text.contains("pilot_total_xds_rejects{type=\"cds\"} 1\n"), "{text}");
     }

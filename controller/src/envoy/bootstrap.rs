@@ -5,12 +5,10 @@
 
 use crate::up::laptop::LowPorts;
 use agent::bootstrap::{overload_manager, regex_engine, stats};
+pub use agent::node::ISTIO_VERSION;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-
-/// The Istio whose proxies ours say they are: `ISTIO_VERSION` gates features of configuration in the field.
-pub const ISTIO_VERSION: &str = "1.30.0";
 
 /// More connections than a laptop has; a bound must be there (Envoy warns about none, and a loop in a user's routes
 /// would otherwise eat all file descriptors).
