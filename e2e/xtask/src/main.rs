@@ -116,7 +116,7 @@ fn test(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {
         eprintln!("xtask: the suite in Kubernetes");
         let shorter = ["--outage-seconds".to_owned(), TEST_OUTAGE_SECONDS.to_owned()];
-        total += counted(&kubernetes_arguments(&navarch("debug")), &shorter)?;
+        total += counted(&kubernetes_arguments("dev", &navarch("debug")), &shorter)?;
     }
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     if total.failed > 0 {
@@ -148,14 +148,15 @@ fn counted(arguments: &[&str], more: &[String]) -> Result<Totals> {
     Ok(total)
 }
 
-/// The release build, as its users have it.
+/// The release build, as its users have it; the suite is built likewise, so that what both depend on is built once.
 fn kubernetes(arguments: &[String]) -> Result<()> {
-    step("navarch", &["build", "--package", "controller", "--release"])?;
-    program(&kubernetes_arguments(&navarch("release")), arguments)
+    let packages = ["--package", "controller", "--package", "e2e"];
+    step("navarch and the suite", &[&["build", "--release", "--bins"][..], &packages].concat())?;
+    program(&kubernetes_arguments("release", &navarch("release")), arguments)
 }
 
-fn kubernetes_arguments(navarch: &str) -> [&str; 9] {
-    ["run", "--quiet", "--package", "e2e", "--bin", "kubernetes", "--", "--navarch", navarch]
+fn kubernetes_arguments<'a>(profile: &'a str, navarch: &'a str) -> [&'a str; 11] {
+    ["run", "--quiet", "--profile", profile, "--package", "e2e", "--bin", "kubernetes", "--", "--navarch", navarch]
 }
 
 /// The program, as cargo built it.
