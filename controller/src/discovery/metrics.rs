@@ -101,6 +101,12 @@ impl Metrics {
         gauge("navarch_commits_total", "", "Batches of changes applied.", "counter", load(&self.commits));
         let seconds = load(&self.commit_micros) / 1e6;
         gauge("navarch_commit_seconds_total", "", "Time spent in applying them.", "counter", seconds);
+        if let Some(process) = process() {
+            let seconds = "Processor time in seconds.";
+            gauge("process_cpu_seconds_total", "", seconds, "counter", process.cpu_seconds);
+            gauge("process_resident_memory_bytes", "", "Resident memory.", "gauge", process.resident_bytes);
+            gauge("process_virtual_memory_bytes", "", "Virtual memory.", "gauge", process.virtual_bytes);
+        }
         let failures = load(&self.authentication_failures);
         gauge("navarch_xds_authentication_failures_total", "", "Streams refused at the door.", "counter", failures);
         let refused = "navarch_xds_streams_refused_total";
@@ -113,6 +119,23 @@ impl Metrics {
         });
         by_kind(out, "pilot_total_xds_rejects", "Responses that proxies have refused.", |at| load(&self.refused[at]));
     }
+}
+
+/// What Prometheus' clients say of their process; `/proc/self/stat` is all that a process which cannot be dumped may
+/// read of itself.
+struct ProcessFigures {
+    cpu_seconds: f64,
+    resident_bytes: f64,
+    virtual_bytes: f64,
+}
+
+fn process() -> Option<ProcessFigures> {
+    let stat = procfs::process::Process::myself().and_then(|it| it.stat()).ok()?;
+    Some(ProcessFigures {
+        cpu_seconds: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+        resident_bytes: stat.rss as f64 * procfs::page_size() as f64,
+        virtual_bytes: stat.vsize as f64,
+    })
 }
 
 fn by_kind(out: &mut String, name: &str, help: &str, value: impl Fn(usize) -> f64) {
@@ -136,6 +159,8 @@ mod tests {
         metrics.render(&mut text);
         let tag = format!("{}-navarch.{}", agent::node::ISTIO_VERSION, env!("CARGO_PKG_VERSION"));
         assert!(text.contains(&format!("pilot_xds{{version=\"{tag}\"}} 3\n")), "{text}");
+        let resident = text.lines().find_map(|it| it.strip_prefix("process_resident_memory_bytes "));
+        assert!(resident.is_some_and(|it| it.parse::<f64>().unwrap() > 1e6), "{text}");
         assert!(text.contains(&format!("istio_build{{component=\"pilot\",tag=\"{tag}\"}} 1\n")), "{text}");
         assert!(text.contains("pilot_xds_pushes{type=\"cds\"} 2\n"), "{text}");
         assert!(text.contains("pilot_total_xds_rejects{type=\"cds\"} 1\n"), "{text}");

@@ -25,6 +25,9 @@ struct Arguments {
     /// How long the API server is away, in seconds
     #[arg(long, default_value_t = 300)]
     outage_seconds: u64,
+    /// Instead of the steps: how istiod's memory grows with so many pods
+    #[arg(long, value_name = "COUNT")]
+    pods: Option<usize>,
     /// The program, as cargo built it
     #[arg(long)]
     navarch: PathBuf,
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         keep: arguments.keep,
         only: arguments.only,
         outage: Duration::from_secs(arguments.outage_seconds),
+        pods: arguments.pods,
         navarch: arguments.navarch,
         logs: arguments.logs,
     };

@@ -21,6 +21,8 @@ pub struct Options {
     pub only: Option<String>,
     /// How long the API server is away.
     pub outage: Duration,
+    /// Instead of the steps: how istiod's memory grows with so many pods.
+    pub pods: Option<usize>,
     /// The program, as cargo built it.
     pub navarch: PathBuf,
     /// Where logs go when something failed.

@@ -13,6 +13,7 @@ mod load;
 mod pilot_agent;
 mod report;
 mod rights;
+mod scale;
 mod sidecar;
 mod traffic;
 
@@ -64,6 +65,9 @@ const STEPS: &[Step] = &[
     ("uninstall leaves nothing of navarch but Istio's kinds", install::uninstalled),
 ];
 
+/// A measurement of its own, in a cluster with nothing else in it.
+const MEMORY: &[Step] = &[STEPS[0], STEPS[1], ("istiod's memory per pod", scale::memory)];
+
 /// How many steps there are.
 pub fn steps() -> usize {
     STEPS.len()
@@ -74,7 +78,8 @@ pub fn run(options: Options) -> Result<Report> {
     let bench = Bench::new(options)?;
     let mut report = Report::default();
     let only = bench.options.only.clone();
-    for (at, (name, step)) in STEPS.iter().enumerate() {
+    let steps = if bench.options.pods.is_some() { MEMORY } else { STEPS };
+    for (at, (name, step)) in steps.iter().enumerate() {
         let wanted = at < FOUNDATIONS || only.as_ref().is_none_or(|only| name.contains(only.as_str()));
         if !wanted {
             report.left_out(name);

@@ -75,6 +75,12 @@ enum Image {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// What istiod's memory grows by for each pod, with 20,000 pods in a real Kubernetes
+    Memory {
+        /// Passed on to the program `kubernetes` of the crate `e2e`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// The incremental engine with real translation: what a commit costs, and how much memory it all takes
     Engine {
         /// Passed on to the benchmark
@@ -88,6 +94,12 @@ fn main() -> ExitCode {
         Verb::Test { arguments } => test(&arguments),
         Verb::Bench(Bench::Engine { arguments }) => {
             run(&["run", "--release", "--package", "world", "--example", "engine_bench", "--"], &arguments)
+        }
+        Verb::Bench(Bench::Memory { mut arguments }) => {
+            if !arguments.iter().any(|it| it.starts_with("--pods")) {
+                arguments.extend(["--pods".to_owned(), "20000".to_owned()]);
+            }
+            kubernetes(&arguments)
         }
         Verb::Cluster { arguments } => {
             program(&["run", "--quiet", "--package", "e2e", "--bin", "cluster", "--"], &arguments)
