@@ -1,18 +1,13 @@
 //! The world behind a guard: a panic in a derivation is a bug of ours, and may cost the change that met it, but never
 //! the configuration in force.
 
-use crds::{Object, ObjectKey, Problem, Reason};
-use model::Proxy;
-use std::collections::BTreeMap;
+use crds::{ObjectKey, Problem, Reason};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Batch, Changes, World};
-use xds::ConnectionId;
 
-/// A world with the inputs that it has accepted.
+/// A world, and the way back to what it had accepted.
 pub struct Guarded {
     world: World,
-    objects: BTreeMap<ObjectKey, Object>,
-    proxies: BTreeMap<ConnectionId, Proxy>,
     /// What applies a batch; another one in tests.
     apply: fn(&mut World, Batch) -> Changes,
 }
@@ -25,7 +20,7 @@ impl Default for Guarded {
 
 impl Guarded {
     fn with(apply: fn(&mut World, Batch) -> Changes) -> Self {
-        Self { world: World::new(), objects: BTreeMap::new(), proxies: BTreeMap::new(), apply }
+        Self { world: World::new(), apply }
     }
 
     pub fn world(&self) -> &World {
@@ -36,26 +31,25 @@ impl Guarded {
     /// reported on each of its objects: the caller publishes what comes back either way, which for proxies is what
     /// they have already.
     pub fn commit(&mut self, batch: Batch) -> Changes {
-        let (objects, proxies) = (batch.objects.clone(), batch.proxies.clone());
+        let replaced = Batch {
+            objects: batch.objects.iter().map(|(key, _)| (key.clone(), self.world.object(key))).collect(),
+            proxies: batch.proxies.iter().map(|(id, _)| (*id, self.world.proxy(*id))).collect(),
+        };
         match self.attempt(batch) {
-            Some(changes) => {
-                keep(&mut self.objects, objects);
-                keep(&mut self.proxies, proxies);
-                changes
-            }
-            None => self.recover(&objects),
+            Some(changes) => changes,
+            None => self.recover(replaced),
         }
     }
 
-    fn recover(&mut self, refused: &[(ObjectKey, Option<Object>)]) -> Changes {
-        self.world = World::new();
-        let before = Batch {
-            objects: self.objects.iter().map(|(key, it)| (key.clone(), Some(it.clone()))).collect(),
-            proxies: self.proxies.iter().map(|(id, it)| (*id, Some(it.clone()))).collect(),
-        };
+    /// However far the world has come with its inputs, those of the batch are set to what they were.
+    fn recover(&mut self, replaced: Batch) -> Changes {
+        let refused: Vec<ObjectKey> = replaced.objects.iter().map(|(key, _)| key.clone()).collect();
+        let mut before = std::mem::take(&mut self.world).into_inputs();
+        before.objects.extend(replaced.objects);
+        before.proxies.extend(replaced.proxies);
         let mut changes = self.attempt(before).unwrap_or_default();
         let why = "an internal error: this change is not applied, what was in force stays (please report it)";
-        let problem = |(key, _): &_| Problem::new(key, "", Reason::Malformed(why.to_owned()));
+        let problem = |key: &ObjectKey| Problem::new(key, "", Reason::Malformed(why.to_owned()));
         let problems = changes.problems.take().unwrap_or_else(|| self.world.problems());
         changes.problems = Some(problems.into_iter().chain(refused.iter().map(problem)).collect());
         changes
@@ -68,20 +62,12 @@ impl Guarded {
     }
 }
 
-fn keep<K: Ord, V>(all: &mut BTreeMap<K, V>, changes: Vec<(K, Option<V>)>) {
-    for (key, value) in changes {
-        match value {
-            Some(value) => _ = all.insert(key, value),
-            None => _ = all.remove(&key),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crds::{Kind, Meta, Spec, kube};
-    use xds::TypeUrl;
+    use crds::{Kind, Meta, Object, Spec, kube};
+    use model::Proxy;
+    use xds::{ConnectionId, TypeUrl};
 
     fn service(name: &str) -> (ObjectKey, Option<Object>) {
         let key = ObjectKey::new(Kind::Service, "n", name);
@@ -122,5 +108,27 @@ mod tests {
 
         guarded.commit(objects(&["b"]));
         assert_eq!(clusters(&guarded).len(), 2, "the next change is applied");
+    }
+
+    #[test]
+    fn a_panic_after_the_inputs_were_taken_undoes_changes_and_removals() {
+        let mut guarded = Guarded::with(|world, batch| {
+            let is_bad = batch.objects.iter().any(|(key, _)| &*key.name == "bad");
+            let changes = world.commit(batch);
+            assert!(!is_bad, "as a bug would, when everything is half done");
+            changes
+        });
+        guarded.commit(objects(&["a", "b"]));
+        let before = guarded.world().object(&service("a").0);
+        let (key, mut other) = service("a");
+        if let Some(Spec::Service(spec)) = other.as_mut().map(|it| &mut it.spec) {
+            spec.ports[0].port = 81;
+        }
+        let mut batch = objects(&["bad", "c"]);
+        batch.objects.extend([(key.clone(), other), (service("b").0, None)]);
+        guarded.commit(batch);
+        assert_eq!(guarded.world().object(&key), before);
+        assert!(guarded.world().object(&service("b").0).is_some());
+        assert!(guarded.world().object(&service("c").0).is_none());
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 type Labels = BTreeMap<String, String>;
 
@@ -44,7 +45,7 @@ pub struct ServicePort {
     pub target_port: Option<IntOrString>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TransportProtocol {
     #[default]
@@ -116,12 +117,13 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
-    pub service_account_name: String,
-    pub node_name: String,
-    pub containers: Vec<Container>,
+    pub service_account_name: Arc<str>,
+    pub node_name: Arc<str>,
+    /// Shared among pods that are alike.
+    pub containers: Arc<Vec<Container>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     pub name: String,
@@ -130,7 +132,7 @@ pub struct Container {
     pub env: Vec<EnvVar>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     pub name: String,
@@ -138,7 +140,7 @@ pub struct ContainerPort {
     pub protocol: TransportProtocol,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
 pub struct EnvVar {
     pub name: String,

@@ -17,6 +17,6 @@ pub mod validate;
 pub mod yaml;
 
 pub use duration::Duration;
-pub use object::{Kind, Meta, Object, ObjectKey, Spec};
+pub use object::{Kind, Labels, Meta, Object, ObjectKey, Spec};
 pub use problem::{Problem, Reason, Severity};
 pub use string_match::StringMatch;

@@ -83,6 +83,9 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// Shared: all pods of a Deployment have the same, and every endpoint of a pod carries the pod's.
+pub type Labels = Arc<BTreeMap<String, String>>;
+
 /// The part of `metadata` that decides anything. `resourceVersion` and managed fields are left out on purpose:
 /// a change of those alone is no change.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
@@ -90,8 +93,8 @@ impl fmt::Display for ObjectKey {
 pub struct Meta {
     pub name: Arc<str>,
     pub namespace: Arc<str>,
-    pub labels: BTreeMap<String, String>,
-    pub annotations: BTreeMap<String, String>,
+    pub labels: Labels,
+    pub annotations: Labels,
     /// RFC 3339; compares as text. Absent (empty) in files: then names decide what is older.
     pub creation_timestamp: String,
 }

@@ -154,11 +154,10 @@ pub const KUBE_CLUSTER: &str = "Kubernetes";
 impl PodFacts {
     /// `node` is the locality of the node the pod runs on; the pod's label `istio-locality` wins.
     pub fn new(meta: &Meta, pod: &kube::Pod, node: Option<&Arc<Locality>>) -> Self {
-        let labels: Labels = Arc::new(meta.labels.clone());
+        let labels = meta.labels.clone();
         let own = labels.get("topology.istio.io/locality").or_else(|| labels.get("istio-locality"));
         let locality = own.map(|text| Arc::new(Locality::parse(&text.replace('.', "/"))));
-        let account = &pod.spec.service_account_name;
-        let text = |text: &str| Some(text).filter(|it| !it.is_empty()).map(Arc::from);
+        let text = |text: &Arc<str>| Some(text).filter(|it| !it.is_empty()).cloned();
         let statuses = pod.status.pod_ips.iter().map(|it| &it.ip).chain([&pod.status.pod_ip]);
         let mut ips: Vec<IpAddr> = statuses.filter_map(|ip| ip.parse().ok()).collect();
         ips.dedup();
@@ -167,7 +166,7 @@ impl PodFacts {
             node: text(&pod.spec.node_name),
             workload: Arc::new(Workload::new(&workload_name(meta), &meta.namespace, &labels)),
             // The API server fills it in; files may leave it out.
-            service_account: text(account).or_else(|| Some("default".into())),
+            service_account: text(&pod.spec.service_account_name).or_else(|| Some("default".into())),
             ips,
             labels,
         }
@@ -269,7 +268,7 @@ fn slice_endpoint(
 /// `ports[name]`, then the service port's `targetPort`, then its number (`istio.md` 1.4).
 pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &n::WorkloadEntry, meta: Option<&Meta>) {
     let mut labels = entry.labels.clone();
-    labels.extend(meta.map(|it| it.labels.clone()).unwrap_or_default());
+    labels.extend(meta.map(|it| (*it.labels).clone()).unwrap_or_default());
     let labels = Arc::new(labels);
     let locality = match entry.locality.is_empty() {
         false => Locality::parse(&entry.locality),
@@ -375,7 +374,7 @@ mod tests {
     fn workload_names_lose_the_template_hash() {
         let labels = [("pod-template-hash", "5d9"), ("app", "reviews"), ("version", "v1")];
         let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let meta = Meta { name: "reviews-v1-5d9-xk2p".into(), namespace: "n".into(), labels, ..Meta::default() };
+        let meta = Meta { name: "reviews-v1-5d9-xk2p".into(), namespace: "n".into(), labels: labels.into(), ..Meta::default() };
         let pod = PodFacts::new(&meta, &kube::Pod::default(), None);
         assert_eq!(&*pod.workload.name, "reviews-v1");
         assert_eq!((&*pod.workload.canonical_name, &*pod.workload.canonical_revision), ("reviews", "v1"));

@@ -1,10 +1,7 @@
 //! Labels and equality selectors.
 
+pub use crds::Labels;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// Shared: every endpoint of a pod carries the pod's labels.
-pub type Labels = Arc<BTreeMap<String, String>>;
 
 /// Whether every pair of the selector is among the labels. An empty selector selects everything.
 pub fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {

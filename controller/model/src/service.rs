@@ -261,7 +261,7 @@ mod tests {
     }
 
     fn kube_service(spec: &kube::Service, annotations: &[(&str, &str)]) -> Service {
-        let annotations = annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let annotations = Arc::new(annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
         let meta = Meta { name: "a".into(), namespace: "n".into(), annotations, ..Meta::default() };
         Service::from_kube(&ObjectKey::new(Kind::Service, "n", "a"), &meta, spec, vec![], &mesh())
     }

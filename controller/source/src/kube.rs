@@ -9,6 +9,7 @@
 
 mod discovery;
 mod health;
+mod intern;
 mod object;
 mod resource;
 mod run;

@@ -144,7 +144,7 @@ impl Core {
     fn note_pod(&mut self, key: &ObjectKey, object: Option<&Object>) {
         match object.map(|it| &it.spec) {
             Some(Spec::Pod(pod)) => {
-                self.pods.insert(key.clone(), pod.spec.service_account_name.as_str().into());
+                self.pods.insert(key.clone(), pod.spec.service_account_name.clone());
             }
             _ if key.kind == Kind::Pod => _ = self.pods.remove(key),
             _ => {}

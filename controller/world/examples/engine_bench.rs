@@ -101,8 +101,8 @@ fn namespace(size: Size, at: usize) -> String {
 }
 
 fn object(kind: Kind, namespace: &str, name: &str, labels: &[(&str, &str)], spec: Spec) -> Object {
-    let labels = labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let meta = Meta { name: name.into(), namespace: namespace.into(), labels, ..Meta::default() };
+    let labels: BTreeMap<_, _> = labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let meta = Meta { name: name.into(), namespace: namespace.into(), labels: labels.into(), ..Meta::default() };
     Object { key: ObjectKey::new(kind, namespace, name), meta, spec }
 }
 

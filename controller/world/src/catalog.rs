@@ -59,7 +59,7 @@ pub(crate) fn service(
 ) -> Option<Service> {
     let mesh = reads.get(mesh, &())?;
     let namespace = reads.get(namespaces, &ObjectKey::new(Kind::Namespace, "", key.namespace.clone()));
-    let annotations = namespace.map(|it| &it.meta.annotations);
+    let annotations = namespace.map(|it| &*it.meta.annotations);
     if let Some((name, namespace)) = key.host.kube_name().filter(|(_, namespace)| *namespace == &*key.namespace) {
         let object = ObjectKey::new(Kind::Service, namespace, name);
         if let Some(stored) = reads.get(kube_services, &object) {
@@ -101,9 +101,9 @@ pub(crate) fn pod_facts(
     key: &ObjectKey,
 ) -> Option<PodFacts> {
     let pod = reads.get(pods, key)?;
-    let node = match pod.spec.spec.node_name.as_str() {
-        "" => None,
-        name => reads.get(nodes, &ObjectKey::new(Kind::Node, "", name)),
+    let node = match &pod.spec.spec.node_name {
+        name if name.is_empty() => None,
+        name => reads.get(nodes, &ObjectKey::new(Kind::Node, "", name.clone())),
     };
     Some(PodFacts::new(&pod.meta, &pod.spec, node.map(|it| &**it)))
 }
@@ -181,7 +181,7 @@ pub(crate) fn endpoints(
     if !service.selector.is_empty() {
         for (_, entry) in reads.members(workloads.0, workloads.1, &key.namespace) {
             let mut labels = entry.spec.labels.clone();
-            labels.extend(entry.meta.labels.clone());
+            labels.extend((*entry.meta.labels).clone());
             if label::selects(&service.selector, &labels) {
                 endpoint::add_workload_entry(&mut endpoints, &service, &entry.spec, Some(&entry.meta));
             }

@@ -21,9 +21,11 @@ pub use input::{Batch, Stored};
 pub use publish::Changes;
 
 use crds::mesh_config::MeshConfig;
-use crds::{Kind, ObjectKey, Problem};
+use crds::{Kind, Object, ObjectKey, Problem};
 use input::Sorted;
+use model::Proxy;
 use publish::Publisher;
+use std::collections::BTreeMap;
 use stage::{Catalog, Inputs, NamesStage, Outbound, Scopes, Sides};
 use tables::{Commit, Dump};
 use xds::{ConnectionId, Resource, TypeUrl};
@@ -38,6 +40,8 @@ pub struct World {
     sides: Sides,
     names: NamesStage,
     publisher: Publisher,
+    /// Those with a MeshConfig in them.
+    mesh_maps: BTreeMap<ObjectKey, Object>,
     mesh: MeshConfig,
     mesh_problems: Vec<Problem>,
 }
@@ -66,6 +70,7 @@ impl World {
             sides,
             names,
             publisher: Publisher::default(),
+            mesh_maps: BTreeMap::new(),
             mesh: MeshConfig::default(),
             mesh_problems: vec![],
             commit,
@@ -86,10 +91,31 @@ impl World {
         self.publisher.changes(&self.catalog, &self.outbound, (&self.sides, &self.names), &self.mesh_problems)
     }
 
+    /// An object as it was put in; `None` for those of kinds that decide nothing in the mesh.
+    pub fn object(&self, key: &ObjectKey) -> Option<Object> {
+        self.mesh_maps.get(key).cloned().or_else(|| self.inputs.object(key))
+    }
+
+    /// A connected proxy as it was put in.
+    pub fn proxy(&self, id: ConnectionId) -> Option<Proxy> {
+        self.inputs.proxies.peek(&id).map(|it| (**it).clone())
+    }
+
+    /// The end of it: everything that was put in, to make another one.
+    pub fn into_inputs(self) -> Batch {
+        let mut batch = self.inputs.batch();
+        batch.objects.extend(self.mesh_maps.into_iter().map(|(key, object)| (key, Some(object))));
+        batch
+    }
+
     /// The MeshConfig in force is the last good one, field by field: that takes the one before, so it is decoded
     /// at the door.
     fn decode_mesh(&mut self, batch: &Batch) {
         for (key, object) in batch.objects.iter().filter(|(key, _)| is_mesh_config(key)) {
+            match object {
+                Some(object) => _ = self.mesh_maps.insert(key.clone(), object.clone()),
+                None => _ = self.mesh_maps.remove(key),
+            }
             (self.mesh, self.mesh_problems) = match object {
                 Some(object) => crds::decode::mesh_config_map(object, &self.mesh),
                 None => crds::decode::mesh_config_text("", &self.mesh, key),

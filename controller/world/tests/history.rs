@@ -190,7 +190,7 @@ fn object(dice: &mut Dice) -> Object {
         Kind::Gateway => gateway(dice),
         _ => sidecar(dice),
     };
-    let own = [("kubernetes.io/service-name".to_owned(), name.to_owned())].into();
+    let own = Arc::new([("kubernetes.io/service-name".to_owned(), name.to_owned())].into());
     let meta = Meta { name: name.into(), namespace: namespace.into(), labels: own, ..Meta::default() };
     Object { key: ObjectKey::new(kind, namespace, name), meta, spec }
 }

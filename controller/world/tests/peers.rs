@@ -11,7 +11,7 @@ use xds::ConnectionId;
 type Change = (ObjectKey, Option<Object>);
 
 fn object(kind: Kind, name: &str, labels: &[(&str, &str)], spec: Spec) -> Change {
-    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let labels = Arc::new(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
     let meta = Meta { name: name.into(), namespace: "n".into(), labels, ..Meta::default() };
     let key = ObjectKey::new(kind, "n", name);
     (key.clone(), Some(Object { key, meta, spec }))

@@ -110,7 +110,7 @@ impl Discovery {
         let was = self.shows(name);
         match &change.now {
             Now::Set(object) => {
-                self.namespaces.insert(name.clone(), object.meta.labels.clone());
+                self.namespaces.insert(name.clone(), (*object.meta.labels).clone());
             }
             Now::Gone => {
                 self.namespaces.remove(name);

@@ -60,6 +60,10 @@ pub(super) fn strip_many(value: &mut Value) {
     if let Some(annotations) = value.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.retain(|name, _| name.contains("istio.io/"));
     }
+    if let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        // Nothing of these kinds is older than another.
+        metadata.remove("creationTimestamp");
+    }
     let containers = value.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
         container.remove("env");

@@ -3,6 +3,7 @@
 //! Objects are not kept here, their fingerprints are: what is equal to what was handed on is not handed on again, and
 //! a list that follows a lost watch is one replacement of all (F3).
 
+use super::intern::Interner;
 use super::object::{self, Raw};
 use super::resource::{Count, Watched};
 use crds::{Object, ObjectKey, Problem, Reason, decode};
@@ -33,6 +34,7 @@ pub(super) struct Objects {
     watched: Watched,
     known: HashMap<ObjectKey, Known>,
     listing: Option<Listing>,
+    interner: Interner,
     /// How many lists have been completed.
     pub(super) lists: u64,
 }
@@ -62,7 +64,7 @@ struct Listing {
 
 impl Objects {
     pub(super) fn new(watched: Watched) -> Self {
-        Self { watched, known: HashMap::new(), listing: None, lists: 0 }
+        Self { watched, known: HashMap::new(), listing: None, interner: Interner::default(), lists: 0 }
     }
 
     pub(super) fn watched(&self) -> &Watched {
@@ -157,22 +159,25 @@ impl Objects {
     }
 
     /// The object's key, and the change if it is one.
-    fn decoded(&self, raw: Raw) -> (ObjectKey, Option<Change>) {
-        let key = self.key(&raw);
+    fn decoded(&mut self, raw: Raw) -> (ObjectKey, Option<Change>) {
+        let mut key = self.key(&raw);
         let mut value = raw.into_value(&self.watched.resource);
         if self.watched.count == Count::Many {
             object::strip_many(&mut value);
         }
         let decoded = catch_unwind(AssertUnwindSafe(|| decode::checked(value).pop()));
         let change = match decoded {
-            Ok(Some(decoded)) if decoded.key == key => Change {
-                key: key.clone(),
-                now: match decoded.outcome {
-                    decode::Outcome::Object(object) => Now::Set(object),
+            Ok(Some(decoded)) if decoded.key == key => {
+                let now = match decoded.outcome {
+                    decode::Outcome::Object(mut object) => {
+                        self.interner.share(&mut object);
+                        key = object.key.clone();
+                        Now::Set(object)
+                    }
                     _ => Now::Kept,
-                },
-                problems: decoded.problems,
-            },
+                };
+                Change { key: key.clone(), now, problems: decoded.problems }
+            }
             Ok(_) => refused(&key, "is not what its metadata says it is"),
             Err(_) => refused(&key, "cannot be decoded, which is a bug of navarch's"),
         };

@@ -456,7 +456,7 @@ fn deep_size(object: &Object) -> usize {
         + map(&object.meta.annotations)
         + containers.sum::<usize>()
         + ips.sum::<usize>()
-        + [&pod.spec.node_name, &pod.spec.service_account_name, &pod.status.pod_ip, &pod.status.phase]
+        + [&*pod.spec.node_name, &*pod.spec.service_account_name, &*pod.status.pod_ip, &*pod.status.phase]
             .iter()
             .map(|text| text.len())
             .sum::<usize>()

@@ -8,6 +8,7 @@ use crds::kube::{
 use crds::{Kind, Meta, ObjectKey, Problem, Reason, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 const NAME: &str = "istio-ingressgateway";
 const NAMESPACE: &str = "istio-system";
@@ -43,13 +44,13 @@ pub(super) fn complete(plan: &mut Plan, network: Network) {
         template: PodTemplate {
             metadata: TemplateMeta { labels: labels.clone(), annotations: BTreeMap::new() },
             spec: PodSpec {
-                service_account_name: format!("{NAME}-service-account"),
-                containers: vec![Container { name: "istio-proxy".to_owned(), ..Container::default() }],
+                service_account_name: format!("{NAME}-service-account").into(),
+                containers: vec![Container { name: "istio-proxy".to_owned(), ..Container::default() }].into(),
                 ..PodSpec::default()
             },
         },
     };
-    let with_labels = || Meta { labels: labels.clone(), ..meta(NAMESPACE, NAME) };
+    let with_labels = || Meta { labels: labels.clone().into(), ..meta(NAMESPACE, NAME) };
     plan.insert(Kind::Deployment, with_labels(), Spec::Deployment(Box::new(deployment)));
     let service_key = ObjectKey::new(Kind::Service, NAMESPACE, NAME);
     if plan.objects.contains_key(&service_key) {
@@ -67,7 +68,7 @@ pub(super) fn complete(plan: &mut Plan, network: Network) {
     if let Network::Loopback { .. } = network {
         // In a cluster everybody sees it. Here every sidecar would have to bind 80 and 443, which takes root, for a
         // Service that nobody inside calls.
-        service_meta.annotations.insert("networking.istio.io/exportTo".to_owned(), ".".to_owned());
+        Arc::make_mut(&mut service_meta.annotations).insert("networking.istio.io/exportTo".to_owned(), ".".to_owned());
     }
     plan.insert(Kind::Service, service_meta, Spec::Service(service));
 }

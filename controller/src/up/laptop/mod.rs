@@ -200,7 +200,7 @@ fn workload(
     Workload {
         role,
         deployment: meta.name.to_string(),
-        service_account: match template.spec.service_account_name.as_str() {
+        service_account: match &*template.spec.service_account_name {
             "" => "default".to_owned(),
             name => name.to_owned(),
         },
@@ -222,7 +222,7 @@ impl Plan {
         let ip = workload.addresses.pod.to_string();
         let pod = Pod {
             spec: PodSpec {
-                service_account_name: workload.service_account.clone(),
+                service_account_name: workload.service_account.as_str().into(),
                 ..deployment.template.spec.clone()
             },
             status: PodStatus {
@@ -232,8 +232,8 @@ impl Plan {
             },
         };
         let meta = Meta {
-            labels: workload.labels.clone(),
-            annotations: deployment.template.metadata.annotations.clone(),
+            labels: workload.labels.clone().into(),
+            annotations: deployment.template.metadata.annotations.clone().into(),
             ..meta(&workload.key.namespace, &workload.key.name)
         };
         self.insert(Kind::Pod, meta, Spec::Pod(pod));

@@ -63,7 +63,7 @@ fn insert(
         .collect();
     let slice = EndpointSlice { address_type: "IPv4".to_owned(), endpoints, ports };
     let meta = Meta {
-        labels: BTreeMap::from([(SERVICE_NAME_LABEL.to_owned(), service.name.to_string())]),
+        labels: BTreeMap::from([(SERVICE_NAME_LABEL.to_owned(), service.name.to_string())]).into(),
         ..meta(&service.namespace, &format!("{}-{index}", service.name))
     };
     plan.insert(Kind::EndpointSlice, meta, Spec::EndpointSlice(slice));

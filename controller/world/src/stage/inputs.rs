@@ -1,9 +1,9 @@
 //! What comes in from outside.
 
 use crate::catalog::{Mesh, Objects};
-use crate::input::Sorted;
+use crate::input::{Batch, Sorted, Stored};
 use crds::mesh_config::MeshConfig;
-use crds::{kube, networking as n, security as s};
+use crds::{Kind, Object, ObjectKey, Spec, kube, networking as n, security as s};
 use model::Proxy;
 use tables::{Commit, Dump, Table};
 use xds::ConnectionId;
@@ -70,6 +70,49 @@ impl Inputs {
         c.input(&mut self.proxies, proxies);
     }
 
+    /// As it was put in; a MeshConfig is not kept as an object.
+    pub(crate) fn object(&self, key: &ObjectKey) -> Option<Object> {
+        match key.kind {
+            Kind::DestinationRule => one(&self.destination_rules, key, |it| Spec::DestinationRule(Box::new(it))),
+            Kind::EndpointSlice => one(&self.slices, key, Spec::EndpointSlice),
+            Kind::Gateway => one(&self.gateways, key, Spec::Gateway),
+            Kind::Namespace => one(&self.namespaces, key, |()| Spec::Namespace),
+            Kind::Node => one(&self.nodes, key, |()| Spec::Node),
+            Kind::PeerAuthentication => one(&self.peer_authentications, key, Spec::PeerAuthentication),
+            Kind::Pod => one(&self.pods, key, Spec::Pod),
+            Kind::Service => one(&self.services, key, Spec::Service),
+            Kind::ServiceEntry => one(&self.service_entries, key, Spec::ServiceEntry),
+            Kind::Sidecar => one(&self.sidecars, key, |it| Spec::Sidecar(Box::new(it))),
+            Kind::VirtualService => one(&self.virtual_services, key, Spec::VirtualService),
+            Kind::WorkloadEntry => one(&self.workload_entries, key, Spec::WorkloadEntry),
+            Kind::ConfigMap | Kind::Deployment | Kind::Unread(_) => None,
+        }
+    }
+
+    /// Everything, one object at a time.
+    pub(crate) fn batch(&self) -> Batch {
+        let tables: [Vec<ObjectKey>; 12] = [
+            keys(&self.destination_rules),
+            keys(&self.gateways),
+            keys(&self.namespaces),
+            keys(&self.nodes),
+            keys(&self.peer_authentications),
+            keys(&self.pods),
+            keys(&self.service_entries),
+            keys(&self.services),
+            keys(&self.sidecars),
+            keys(&self.slices),
+            keys(&self.virtual_services),
+            keys(&self.workload_entries),
+        ];
+        let objects = tables.into_iter().flatten().map(|key| {
+            let object = self.object(&key);
+            (key, object)
+        });
+        let proxies = self.proxies.rows().into_iter().map(|(id, proxy)| (id, Some(proxy.clone())));
+        Batch { objects: objects.collect(), proxies: proxies.collect() }
+    }
+
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
         vec![
             &self.mesh,
@@ -88,4 +131,13 @@ impl Inputs {
             &self.proxies,
         ]
     }
+}
+
+fn one<T: Clone>(table: &Objects<T>, key: &ObjectKey, spec: fn(T) -> Spec) -> Option<Object> {
+    let Stored { meta, spec: value } = (**table.peek(key)?).clone();
+    Some(Object { key: key.clone(), meta, spec: spec(value) })
+}
+
+fn keys<T>(table: &Objects<T>) -> Vec<ObjectKey> {
+    table.rows().into_keys().collect()
 }
