@@ -2,6 +2,7 @@
 //! the configuration in force.
 
 use crds::{ObjectKey, Problem, Reason};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Batch, Changes, World};
 
@@ -44,9 +45,9 @@ impl Guarded {
     /// However far the world has come with its inputs, those of the batch are set to what they were.
     fn recover(&mut self, replaced: Batch) -> Changes {
         let refused: Vec<ObjectKey> = replaced.objects.iter().map(|(key, _)| key.clone()).collect();
-        let mut before = std::mem::take(&mut self.world).into_inputs();
-        before.objects.extend(replaced.objects);
-        before.proxies.extend(replaced.proxies);
+        let inputs = std::mem::take(&mut self.world).into_inputs();
+        let before =
+            Batch { objects: over(inputs.objects, replaced.objects), proxies: over(inputs.proxies, replaced.proxies) };
         let mut changes = self.attempt(before).unwrap_or_default();
         let why = "an internal error: this change is not applied, what was in force stays (please report it)";
         let problem = |key: &ObjectKey| Problem::new(key, "", Reason::Malformed(why.to_owned()));
@@ -60,6 +61,12 @@ impl Guarded {
         let Self { world, apply, .. } = self;
         catch_unwind(AssertUnwindSafe(|| apply(world, batch))).ok()
     }
+}
+
+/// What there is when the second has been applied to the first.
+fn over<K: Ord, V>(first: Vec<(K, Option<V>)>, second: Vec<(K, Option<V>)>) -> Vec<(K, Option<V>)> {
+    let all: BTreeMap<K, Option<V>> = first.into_iter().chain(second).collect();
+    all.into_iter().filter(|(_, value)| value.is_some()).collect()
 }
 
 #[cfg(test)]

@@ -140,10 +140,11 @@ impl fmt::Display for Locality {
 /// A pod, as far as its endpoints need it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
+    pub name: Arc<str>,
+    pub namespace: Namespace,
     pub labels: Labels,
     pub locality: Arc<Locality>,
     pub node: Option<Arc<str>>,
-    pub workload: Arc<Workload>,
     pub service_account: Option<Arc<str>>,
     pub ips: Vec<IpAddr>,
 }
@@ -162,13 +163,33 @@ impl PodFacts {
         let mut ips: Vec<IpAddr> = statuses.filter_map(|ip| ip.parse().ok()).collect();
         ips.dedup();
         Self {
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
             locality: locality.or_else(|| node.cloned()).unwrap_or_default(),
             node: text(&pod.spec.node_name),
-            workload: Arc::new(Workload::new(&workload_name(meta), &meta.namespace, &labels)),
             // The API server fills it in; files may leave it out.
             service_account: text(&pod.spec.service_account_name).or_else(|| Some("default".into())),
             ips,
             labels,
+        }
+    }
+}
+
+/// The workloads of the pods behind one service: those of a Deployment follow each other, and share theirs. Nothing of
+/// it is kept with the pods, of which there are many more than of services that anybody calls.
+#[derive(Default)]
+struct Workloads(Option<(Labels, Arc<Workload>)>);
+
+impl Workloads {
+    fn of(&mut self, pod: &PodFacts) -> Arc<Workload> {
+        let name = workload_name(&pod.name, &pod.labels);
+        match &self.0 {
+            Some((labels, last)) if Arc::ptr_eq(labels, &pod.labels) && *last.name == *name => last.clone(),
+            _ => {
+                let workload = Arc::new(Workload::new(name, &pod.namespace, &pod.labels));
+                self.0 = Some((pod.labels.clone(), workload.clone()));
+                workload
+            }
         }
     }
 }
@@ -191,10 +212,10 @@ impl Workload {
 }
 
 /// A Deployment's pods are named `DEPLOYMENT-HASH-SUFFIX`, and carry the hash in a label.
-fn workload_name(meta: &Meta) -> String {
-    let hash = meta.labels.get("pod-template-hash");
-    let deployment = hash.and_then(|hash| meta.name.rsplit_once(&format!("-{hash}-")).map(|(name, _)| name.to_owned()));
-    deployment.unwrap_or_else(|| meta.name.to_string())
+fn workload_name<'a>(pod: &'a str, labels: &BTreeMap<String, String>) -> &'a str {
+    let hash = labels.get("pod-template-hash");
+    let deployment = hash.and_then(|hash| pod.rsplit_once(&format!("-{hash}-")).map(|(name, _)| name));
+    deployment.unwrap_or(pod)
 }
 
 /// Locality of a Node (`topology.kubernetes.io/*`, `topology.istio.io/subzone`).
@@ -214,14 +235,16 @@ pub fn from_slices<'a>(
     mut pod: impl FnMut(&kube::TargetRef) -> Option<PodFacts>,
 ) -> Endpoints {
     let mut endpoints = Endpoints::default();
+    let mut workloads = Workloads::default();
     for slice in slices.filter(|slice| slice.address_type != "FQDN") {
         for endpoint in &slice.endpoints {
             let Some(health) = health(&endpoint.conditions, service.publish_not_ready) else { continue };
             let facts = endpoint.target_ref.as_ref().filter(|it| it.kind == "Pod").and_then(&mut pod);
+            let workload = facts.as_ref().map(|it| workloads.of(it));
             for address in endpoint.addresses.iter().filter_map(|it| it.parse().ok()) {
                 for port in &slice.ports {
                     let (Some(number), name) = (port.port, port.name.as_deref().unwrap_or_default()) else { continue };
-                    let made = slice_endpoint(address, number, health, endpoint, facts.as_ref());
+                    let made = slice_endpoint(address, number, health, endpoint, facts.as_ref().zip(workload.as_ref()));
                     endpoints.add(name, made);
                 }
             }
@@ -246,8 +269,9 @@ fn slice_endpoint(
     port: u16,
     health: Health,
     endpoint: &kube::SliceEndpoint,
-    pod: Option<&PodFacts>,
+    pod: Option<(&PodFacts, &Arc<Workload>)>,
 ) -> Endpoint {
+    let (pod, workload) = (pod.map(|it| it.0), pod.map(|it| it.1));
     let zone = || Locality { zone: endpoint.zone.clone().unwrap_or_default(), ..Locality::default() };
     Endpoint {
         address: Address::Ip(address),
@@ -257,7 +281,7 @@ fn slice_endpoint(
         weight: 1,
         health,
         node: endpoint.node_name.as_deref().map(Arc::from).or_else(|| pod.and_then(|it| it.node.clone())),
-        workload: pod.map(|it| it.workload.clone()),
+        workload: workload.cloned(),
         service_account: pod.and_then(|it| it.service_account.clone()),
         tls: pod.map_or(TlsMode::Disabled, |it| TlsMode::of(&it.labels)),
         hostname: endpoint.hostname.as_deref().filter(|it| !it.is_empty()).map(Arc::from),
@@ -312,6 +336,7 @@ pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &
 
 /// A pod that a ServiceEntry's `workloadSelector` selects.
 pub fn add_pod(endpoints: &mut Endpoints, service: &Service, pod: &PodFacts) {
+    let workload = Workloads::default().of(pod);
     for port in &service.ports {
         for ip in pod.ips.iter().take(1) {
             let endpoint = Endpoint {
@@ -322,7 +347,7 @@ pub fn add_pod(endpoints: &mut Endpoints, service: &Service, pod: &PodFacts) {
                 weight: 1,
                 health: Health::Healthy,
                 node: pod.node.clone(),
-                workload: Some(pod.workload.clone()),
+                workload: Some(workload.clone()),
                 service_account: pod.service_account.clone(),
                 tls: TlsMode::of(&pod.labels),
                 hostname: None,
@@ -374,10 +399,21 @@ mod tests {
     fn workload_names_lose_the_template_hash() {
         let labels = [("pod-template-hash", "5d9"), ("app", "reviews"), ("version", "v1")];
         let labels: BTreeMap<_, _> = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let meta = Meta { name: "reviews-v1-5d9-xk2p".into(), namespace: "n".into(), labels: labels.into(), ..Meta::default() };
+        let meta = Meta {
+            name: "reviews-v1-5d9-xk2p".into(),
+            namespace: "n".into(),
+            labels: labels.into(),
+            ..Meta::default()
+        };
         let pod = PodFacts::new(&meta, &kube::Pod::default(), None);
-        assert_eq!(&*pod.workload.name, "reviews-v1");
-        assert_eq!((&*pod.workload.canonical_name, &*pod.workload.canonical_revision), ("reviews", "v1"));
+        let mut workloads = Workloads::default();
+        let workload = workloads.of(&pod);
+        assert_eq!(&*workload.name, "reviews-v1");
+        assert_eq!((&*workload.canonical_name, &*workload.canonical_revision), ("reviews", "v1"));
+        let alike = PodFacts { name: "reviews-v1-5d9-abcd".into(), ..pod.clone() };
+        assert!(Arc::ptr_eq(&workload, &workloads.of(&alike)));
+        let other = PodFacts { name: "reviews-v2-5d9-abcd".into(), ..pod };
+        assert_eq!(&*workloads.of(&other).name, "reviews-v2");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::guard::Guarded;
 use crate::node::proxy_of;
 use ca::authenticate::Caller;
 use crds::mesh_config::MeshConfig;
-use crds::{Kind, Object, ObjectKey, Problem, Spec};
+use crds::{Kind, ObjectKey, Problem};
 use model::Proxy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,8 +44,6 @@ pub(crate) struct Core {
     metrics: Arc<Metrics>,
     identity_check: IdentityCheck,
     synced: bool,
-    /// Every Pod there is, and the service account it runs as.
-    pods: BTreeMap<ObjectKey, Arc<str>>,
     /// Everything wrong with single objects, as the API server has them.
     written: BTreeMap<ObjectKey, Vec<Problem>>,
     /// What is wrong when objects meet.
@@ -85,7 +83,6 @@ impl Core {
             metrics,
             identity_check,
             synced: false,
-            pods: BTreeMap::new(),
             written: BTreeMap::new(),
             found: vec![],
             waiting: BTreeMap::new(),
@@ -108,46 +105,41 @@ impl Core {
                 Event::Xds(event) => self.take_stream(event, &mut batch),
                 // What is asked sees what has happened before.
                 Event::Ask(query) => {
-                    self.commit(&mut batch);
+                    self.settle(&mut batch);
                     self.answer(query);
                 }
                 Event::Tick => self.give_up_waiting(),
             }
         }
-        self.commit(&mut batch);
+        self.settle(&mut batch);
+    }
+
+    /// Applies what has come, then lets in whoever waited for it.
+    fn settle(&mut self, batch: &mut Batch) {
+        self.commit(batch);
+        self.admit_those_that_waited(batch);
+        self.commit(batch);
     }
 
     fn take_source(&mut self, event: source::kube::Event, batch: &mut Batch) {
         match event {
             source::kube::Event::Changed { changes, problems } => {
                 self.metrics.config_events(changes.len());
-                for (key, object) in &changes {
+                for (key, _) in &changes {
                     self.written.remove(key);
-                    self.note_pod(key, object.as_ref());
                 }
                 for problem in problems {
                     tracing::warn!("{problem}");
                     self.written.entry(problem.object.clone()).or_default().push(problem);
                 }
                 batch.objects.extend(changes);
-                self.admit_those_that_waited(batch);
             }
             source::kube::Event::Synced => {
                 self.commit(batch);
                 self.synced = true;
                 self.hub.set_ready();
-                tracing::info!(pods = self.pods.len(), "every kind has been read; proxies are served from now on");
+                tracing::info!("every kind has been read; proxies are served from now on");
             }
-        }
-    }
-
-    fn note_pod(&mut self, key: &ObjectKey, object: Option<&Object>) {
-        match object.map(|it| &it.spec) {
-            Some(Spec::Pod(pod)) => {
-                self.pods.insert(key.clone(), pod.spec.service_account_name.clone());
-            }
-            _ if key.kind == Kind::Pod => _ = self.pods.remove(key),
-            _ => {}
         }
     }
 
@@ -218,7 +210,7 @@ impl Core {
 
     fn connect(&mut self, connection: ConnectionId, joining: Joining, batch: &mut Batch) {
         let pod = pod_key(&joining.proxy);
-        if self.pods.contains_key(&pod) {
+        if self.account(&pod).is_some() {
             return self.admit(connection, joining, batch);
         }
         // Somebody else's namespace is refused at once, whether the Pod is there or not.
@@ -229,7 +221,7 @@ impl Core {
     }
 
     fn admit_those_that_waited(&mut self, batch: &mut Batch) {
-        let known = |(_, it): &(&ConnectionId, &Waiting)| self.pods.contains_key(&pod_key(&it.joining.proxy));
+        let known = |(_, it): &(&ConnectionId, &Waiting)| self.account(&pod_key(&it.joining.proxy)).is_some();
         let ready: Vec<ConnectionId> = self.waiting.iter().filter(known).map(|(connection, _)| *connection).collect();
         for connection in ready {
             if let Some(it) = self.waiting.remove(&connection) {
@@ -257,6 +249,11 @@ impl Core {
         batch.proxies.push((connection, Some(proxy)));
     }
 
+    /// The service account of a Pod that is there.
+    fn account(&self, pod: &ObjectKey) -> Option<Arc<str>> {
+        self.world.world().pod(pod).map(|it| it.spec.service_account_name.clone())
+    }
+
     fn check(&self, joining: &Joining) -> Result<(), String> {
         let Some(caller) = joining.caller.as_ref().filter(|_| self.identity_check == IdentityCheck::Enforced) else {
             return Ok(());
@@ -268,7 +265,7 @@ impl Core {
             metadata_namespace: said("NAMESPACE"),
             metadata_service_account: said("SERVICE_ACCOUNT"),
         };
-        identity::check(&claim, caller, &self.pods.get(&pod_key(&joining.proxy)).cloned())
+        identity::check(&claim, caller, &self.account(&pod_key(&joining.proxy)))
     }
 
     /// The client gets a word without details (S9); the log has them.

@@ -3,9 +3,10 @@
 use crate::commit::Commit;
 use crate::dump::Origin;
 use crate::few::Few;
-use crate::hash::{FoldMap, IdentityMap};
+use crate::hash::{IdentityMap, hash};
 use crate::reads::Read;
 use crate::shared::Shared;
+use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hash;
@@ -28,7 +29,8 @@ pub struct TableId(pub(crate) u16);
 pub struct Table<K, V> {
     pub(crate) id: TableId,
     name: &'static str,
-    slot_of: FoldMap<K, u32>,
+    /// By the hashes of their keys, which stand in the rows only.
+    slot_of: HashTable<u32>,
     slots: Vec<Option<Row<K, V>>>,
     free: Vec<u32>,
     /// The slots in the order of their keys, sorted when first asked for.
@@ -69,7 +71,7 @@ impl<K: Key, V> Table<K, V> {
         Self {
             id,
             name,
-            slot_of: FoldMap::default(),
+            slot_of: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
             order: OnceLock::new(),
@@ -119,7 +121,11 @@ impl<K: Key, V> Table<K, V> {
     }
 
     pub(crate) fn slot(&self, key: &K) -> Option<u32> {
-        self.slot_of.get(key).copied()
+        self.slot_of.find(hash(key), |slot| self.is_at(*slot, key)).copied()
+    }
+
+    fn is_at(&self, slot: u32, key: &K) -> bool {
+        self.row(slot).is_some_and(|row| row.key == *key)
     }
 
     pub(crate) fn row(&self, slot: u32) -> Option<&Row<K, V>> {
@@ -141,8 +147,11 @@ impl<K: Key, V> Table<K, V> {
             u32::try_from(self.slots.len() - 1).expect("a table has fewer than 2^32 rows")
         });
         self.order.take();
-        self.slot_of.insert(key.clone(), slot);
+        let key_hash = hash(&key);
         self.slots[slot as usize] = Some(Row { key, value: None, demand: 0, reads: Box::default() });
+        let slots = &self.slots;
+        let hash_at = |slot: &u32| slots[*slot as usize].as_ref().map_or(0, |row| hash(&row.key));
+        self.slot_of.insert_unique(key_hash, slot, hash_at);
         slot
     }
 
@@ -163,7 +172,9 @@ impl<K: Key, V> Table<K, V> {
         }
         if let Some(row) = self.slots.get_mut(slot as usize).and_then(Option::take) {
             // `order` may keep the slot: it is empty until a new row takes it, which is sorted then.
-            self.slot_of.remove(&row.key);
+            if let Ok(entry) = self.slot_of.find_entry(hash(&row.key), |it| *it == slot) {
+                entry.remove();
+            }
             self.free.push(slot);
             commit.forget(self.id, slot, &row.reads);
         }

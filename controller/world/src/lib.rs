@@ -25,8 +25,8 @@ use crds::{Kind, Object, ObjectKey, Problem};
 use input::Sorted;
 use model::Proxy;
 use publish::Publisher;
-use std::collections::BTreeMap;
 use stage::{Catalog, Inputs, NamesStage, Outbound, Scopes, Sides};
+use std::collections::BTreeMap;
 use tables::{Commit, Dump};
 use xds::{ConnectionId, Resource, TypeUrl};
 
@@ -94,6 +94,10 @@ impl World {
     /// An object as it was put in; `None` for those of kinds that decide nothing in the mesh.
     pub fn object(&self, key: &ObjectKey) -> Option<Object> {
         self.mesh_maps.get(key).cloned().or_else(|| self.inputs.object(key))
+    }
+
+    pub fn pod(&self, key: &ObjectKey) -> Option<&crds::kube::Pod> {
+        self.inputs.pods.peek(key).map(|it| &it.spec)
     }
 
     /// A connected proxy as it was put in.

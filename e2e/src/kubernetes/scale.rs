@@ -77,7 +77,7 @@ fn settled(bench: &Bench, objects: usize) -> Result<Process> {
     Ok(after)
 }
 
-const REST: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_secs(12);
 
 fn process(bench: &Bench) -> Result<Process> {
     let pod = bench.pod("istio-system", ISTIOD)?;
