@@ -105,6 +105,8 @@ impl Metrics {
             let seconds = "Processor time in seconds.";
             gauge("process_cpu_seconds_total", "", seconds, "counter", process.cpu_seconds);
             gauge("process_resident_memory_bytes", "", "Resident memory.", "gauge", process.resident_bytes);
+            let anonymous = "Resident memory that is not of a file, such as the program.";
+            gauge("navarch_anonymous_memory_bytes", "", anonymous, "gauge", process.anonymous_bytes);
             gauge("process_virtual_memory_bytes", "", "Virtual memory.", "gauge", process.virtual_bytes);
         }
         let failures = load(&self.authentication_failures);
@@ -121,19 +123,23 @@ impl Metrics {
     }
 }
 
-/// What Prometheus' clients say of their process; `/proc/self/stat` is all that a process which cannot be dumped may
-/// read of itself.
+/// What Prometheus' clients say of their process; `/proc/self/stat` and `status` are what a process that cannot
+/// be dumped may read of itself.
 struct ProcessFigures {
     cpu_seconds: f64,
     resident_bytes: f64,
+    anonymous_bytes: f64,
     virtual_bytes: f64,
 }
 
 fn process() -> Option<ProcessFigures> {
-    let stat = procfs::process::Process::myself().and_then(|it| it.stat()).ok()?;
+    let process = procfs::process::Process::myself().ok()?;
+    let (stat, status) = (process.stat().ok()?, process.status().ok()?);
     Some(ProcessFigures {
         cpu_seconds: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
         resident_bytes: stat.rss as f64 * procfs::page_size() as f64,
+        // kB.
+        anonymous_bytes: status.rssanon.unwrap_or_default() as f64 * 1024.0,
         virtual_bytes: stat.vsize as f64,
     })
 }

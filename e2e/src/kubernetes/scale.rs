@@ -12,9 +12,6 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// The bar, in bytes.
-const BYTES_MAX: f64 = 1024.0;
-
 /// Pods that differ in their names and addresses only, as those of a Deployment do.
 const ALIKE: usize = 10;
 /// Pods of a namespace.
@@ -32,25 +29,26 @@ pub(super) fn memory(bench: &Bench) -> Result<String> {
     let created = started.elapsed();
     let grown = until("every pod in istiod", LIMIT, || settled(bench, pods))?;
     let many = restarted(bench).and_then(|_| until("every pod in a new istiod", LIMIT, || settled(bench, pods)))?;
-    let each = |with: &Process| (with.resident - none.resident) / pods as f64;
-    let text = format!(
-        "{pods} pods made in {:.0} s; istiod: {:.1} MB without them; {:.1} MB once they had come: {:.0} B each; a new one {:.1} MB: {:.0} B each, ready with {:.1} s of CPU",
+    let each = |with: &Process| (with.anonymous - none.anonymous) / pods as f64;
+    let told = |it: &Process| format!("{:.1} MB ({:.1} MB with the program)", it.anonymous / 1e6, it.resident / 1e6);
+    Ok(format!(
+        "{pods} pods made in {:.0} s\nistiod without them: {}\nonce they had come: {}, {:.0} B a pod\na new istiod with them: {}, {:.0} B a pod, {:.1} s of CPU",
         created.as_secs_f64(),
-        none.resident / 1e6,
-        grown.resident / 1e6,
+        told(&none),
+        told(&grown),
         each(&grown),
-        many.resident / 1e6,
+        told(&many),
         each(&many),
         many.cpu,
-    );
-    ensure!(each(&many) <= BYTES_MAX && each(&grown) <= BYTES_MAX, "more than {BYTES_MAX} B a pod: {text}");
-    Ok(text)
+    ))
 }
 
 /// What istiod says of its process.
 struct Process {
-    /// Bytes.
+    /// Bytes, with those of the program's own file.
     resident: f64,
+    /// Bytes without them.
+    anonymous: f64,
     /// Seconds.
     cpu: f64,
     objects: f64,
@@ -72,8 +70,8 @@ fn settled(bench: &Bench, objects: usize) -> Result<Process> {
     ensure!(before.objects >= objects as f64, "it has read {} objects", before.objects);
     pause(REST);
     let after = process(bench)?;
-    let moved = (after.resident - before.resident).abs();
-    ensure!(moved <= before.resident / 100.0, "its memory moves: {moved} B");
+    let moved = (after.anonymous - before.anonymous).abs();
+    ensure!(moved <= before.anonymous / 100.0, "its memory moves: {moved} B");
     Ok(after)
 }
 
@@ -89,6 +87,7 @@ fn process(bench: &Bench) -> Result<Process> {
     };
     Ok(Process {
         resident: value("process_resident_memory_bytes ")?,
+        anonymous: value("navarch_anonymous_memory_bytes ")?,
         cpu: value("process_cpu_seconds_total ")?,
         objects: value("pilot_inbound_updates{type=\"config\"} ")?,
     })
