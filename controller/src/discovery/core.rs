@@ -136,6 +136,8 @@ impl Core {
             }
             source::kube::Event::Synced => {
                 self.commit(batch);
+                // Tables keep what their last commit changed until the next one; this one changed everything.
+                self.world.commit(Batch::default());
                 self.synced = true;
                 self.hub.set_ready();
                 tracing::info!("every kind has been read; proxies are served from now on");
