@@ -470,7 +470,7 @@ const WAITING: &[(&str, &str, &str)] = &[
          pilot_jwks_resolver_network_fetch_fail_total, istiod_managed_clusters, galley_validation_config_updates, \
          galley_validation_config_update_error, galley_validation_config_load_error, webhook_patch_attempts_total, \
          webhook_patch_failures_total, webhook_patch_retries_total, xds_cache_reads, xds_cache_evictions, \
-         xds_cache_size, controller_sync_errors_total, process_cpu_seconds_total, process_resident_memory_bytes",
+         xds_cache_size, controller_sync_errors_total",
         "the control plane's other series come with telemetry",
     ),
     (

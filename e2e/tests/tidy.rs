@@ -10,7 +10,7 @@ use std::process::Command;
 /// A new arrow is a decision: add it here, and its reason to the commit and, for a crate of the workspace, to the code
 /// map in README.md.
 const ARROWS: &[(&str, Option<&[&str]>)] = &[
-    ("tables", Some(&["imbl"])),
+    ("tables", Some(&["hashbrown", "imbl"])),
     (
         "crds",
         Some(&[
