@@ -12,6 +12,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// The bar, for each pod.
+const BYTES_MAX: f64 = 1024.0;
+
 /// Pods that differ in their names and addresses only, as those of a Deployment do.
 const ALIKE: usize = 10;
 /// Pods of a namespace.
@@ -31,7 +34,7 @@ pub(super) fn memory(bench: &Bench) -> Result<String> {
     let many = restarted(bench).and_then(|_| until("every pod in a new istiod", LIMIT, || settled(bench, pods)))?;
     let each = |with: &Process| (with.anonymous - none.anonymous) / pods as f64;
     let told = |it: &Process| format!("{:.1} MB ({:.1} MB with the program)", it.anonymous / 1e6, it.resident / 1e6);
-    Ok(format!(
+    let text = format!(
         "{pods} pods made in {:.0} s\nistiod without them: {}\nonce they had come: {}, {:.0} B a pod\na new istiod with them: {}, {:.0} B a pod, {:.1} s of CPU",
         created.as_secs_f64(),
         told(&none),
@@ -40,7 +43,10 @@ pub(super) fn memory(bench: &Bench) -> Result<String> {
         told(&many),
         each(&many),
         many.cpu,
-    ))
+    );
+    let most = each(&grown).max(each(&many));
+    ensure!(most <= BYTES_MAX, "{most:.0} B a pod are more than {BYTES_MAX}\n{text}");
+    Ok(text)
 }
 
 /// What istiod says of its process.
