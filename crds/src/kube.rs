@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 type Labels = BTreeMap<String, String>;
@@ -147,20 +148,60 @@ pub struct EnvVar {
     pub value: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// What of a Pod's status decides anything: without texts, because nothing is as many as Pods.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "WrittenPodStatus")]
 pub struct PodStatus {
-    #[serde(rename = "podIP")]
-    pub pod_ip: String,
-    #[serde(rename = "podIPs")]
-    pub pod_ips: Vec<PodIp>,
-    pub phase: String,
+    /// The Pod's own first. Kubernetes gives one of each family at most.
+    pub ips: [Option<IpAddr>; 2],
+    /// Neither ended nor said to be unready. (A file may say nothing of it.)
+    pub is_ready: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+/// A Pod's status as it is written.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WrittenPodStatus {
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pod_ips: Vec<WrittenPodIp>,
+    phase: String,
+    conditions: Vec<WrittenCondition>,
+}
+
+#[derive(Deserialize, Default)]
 #[serde(default)]
-pub struct PodIp {
-    pub ip: String,
+struct WrittenPodIp {
+    ip: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WrittenCondition {
+    r#type: String,
+    status: String,
+}
+
+impl Default for PodStatus {
+    fn default() -> Self {
+        WrittenPodStatus::default().into()
+    }
+}
+
+impl From<WrittenPodStatus> for PodStatus {
+    fn from(written: WrittenPodStatus) -> Self {
+        let texts = written.pod_ips.iter().map(|it| &it.ip).chain([&written.pod_ip]);
+        let mut ips = Vec::new();
+        for ip in texts.filter_map(|it| it.parse().ok()) {
+            if !ips.contains(&ip) {
+                ips.push(ip);
+            }
+        }
+        let has_ended = matches!(written.phase.as_str(), "Succeeded" | "Failed");
+        let is_unready = written.conditions.iter().any(|it| it.r#type == "Ready" && it.status != "True");
+        Self { ips: [ips.first().copied(), ips.get(1).copied()], is_ready: !has_ended && !is_unready }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
@@ -195,4 +236,46 @@ pub struct TemplateMeta {
 #[serde(default)]
 pub struct ConfigMap {
     pub data: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pods_status_says_its_addresses_once_and_whether_it_is_ready() {
+        let ready =
+            |status: &str| json!([{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": status}]);
+        for (written, ips, is_ready) in [
+            (json!({}), &[][..], true),
+            (json!({"podIP": "10.0.0.7"}), &["10.0.0.7"], true),
+            (
+                json!({"podIP": "10.0.0.7", "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}]}),
+                &["10.0.0.7", "fd00::7"],
+                true,
+            ),
+            (
+                json!({"podIPs": [{"ip": "fd00::7"}, {"ip": "10.0.0.7"}], "phase": "Running"}),
+                &["fd00::7", "10.0.0.7"],
+                true,
+            ),
+            (json!({"podIP": "no address"}), &[], true),
+            (json!({"podIP": "10.0.0.7", "conditions": ready("True")}), &["10.0.0.7"], true),
+            (json!({"podIP": "10.0.0.7", "conditions": ready("False")}), &["10.0.0.7"], false),
+            (json!({"podIP": "10.0.0.7", "conditions": ready("Unknown")}), &["10.0.0.7"], false),
+            (json!({"podIP": "10.0.0.7", "phase": "Succeeded"}), &["10.0.0.7"], false),
+            (json!({"podIP": "10.0.0.7", "phase": "Failed"}), &["10.0.0.7"], false),
+        ] {
+            let status: PodStatus = serde_json::from_value(written.clone()).unwrap();
+            let found: Vec<_> = status.ips.iter().flatten().map(ToString::to_string).collect();
+            assert_eq!(
+                (found.as_slice(), status.is_ready),
+                (ips.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice(), is_ready),
+                "{written}"
+            );
+        }
+        let empty: Pod = serde_json::from_value(json!({})).unwrap();
+        assert!(empty.status.is_ready && empty == Pod::default());
+    }
 }

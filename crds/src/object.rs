@@ -96,7 +96,7 @@ pub struct Meta {
     pub labels: Labels,
     pub annotations: Labels,
     /// RFC 3339; compares as text. Absent (empty) in files: then names decide what is older.
-    pub creation_timestamp: String,
+    pub creation_timestamp: Arc<str>,
 }
 
 /// An object of one kind: metadata and its decoded content.

@@ -146,7 +146,8 @@ pub struct PodFacts {
     pub locality: Arc<Locality>,
     pub node: Option<Arc<str>>,
     pub service_account: Option<Arc<str>>,
-    pub ips: Vec<IpAddr>,
+    pub ips: [Option<IpAddr>; 2],
+    pub is_ready: bool,
 }
 
 /// The cluster id of a single-cluster mesh.
@@ -159,9 +160,6 @@ impl PodFacts {
         let own = labels.get("topology.istio.io/locality").or_else(|| labels.get("istio-locality"));
         let locality = own.map(|text| Arc::new(Locality::parse(&text.replace('.', "/"))));
         let text = |text: &Arc<str>| Some(text).filter(|it| !it.is_empty()).cloned();
-        let statuses = pod.status.pod_ips.iter().map(|it| &it.ip).chain([&pod.status.pod_ip]);
-        let mut ips: Vec<IpAddr> = statuses.filter_map(|ip| ip.parse().ok()).collect();
-        ips.dedup();
         Self {
             name: meta.name.clone(),
             namespace: meta.namespace.clone(),
@@ -169,7 +167,8 @@ impl PodFacts {
             node: text(&pod.spec.node_name),
             // The API server fills it in; files may leave it out.
             service_account: text(&pod.spec.service_account_name).or_else(|| Some("default".into())),
-            ips,
+            ips: pod.status.ips,
+            is_ready: pod.status.is_ready,
             labels,
         }
     }
@@ -334,13 +333,16 @@ pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &
     }
 }
 
-/// A pod that a ServiceEntry's `workloadSelector` selects.
+/// A pod that a ServiceEntry's `workloadSelector` selects. As behind a Service, it has to be ready.
 pub fn add_pod(endpoints: &mut Endpoints, service: &Service, pod: &PodFacts) {
+    if !pod.is_ready {
+        return;
+    }
     let workload = Workloads::default().of(pod);
     for port in &service.ports {
-        for ip in pod.ips.iter().take(1) {
+        if let Some(ip) = pod.ips[0] {
             let endpoint = Endpoint {
-                address: Address::Ip(*ip),
+                address: Address::Ip(ip),
                 port: port.target_port.unwrap_or(port.number),
                 labels: pod.labels.clone(),
                 locality: pod.locality.clone(),

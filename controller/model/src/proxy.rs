@@ -131,8 +131,8 @@ impl Proxy {
         if *pod.locality != Locality::default() {
             self.locality = pod.locality.clone();
         }
-        if !pod.ips.is_empty() {
-            self.ips.clone_from(&pod.ips);
+        if pod.ips[0].is_some() {
+            self.ips = pod.ips.into_iter().flatten().collect();
         }
         self
     }

@@ -36,7 +36,7 @@ fn pod(name: &str, namespace: &str, account: &str) -> (ObjectKey, Option<Object>
     let meta = Meta { name: name.into(), namespace: namespace.into(), ..Meta::default() };
     let mut pod = kube::Pod::default();
     pod.spec.service_account_name = account.into();
-    pod.status.pod_ip = "10.0.0.7".into();
+    pod.status.ips[0] = Some([10, 0, 0, 7].into());
     (key.clone(), Some(Object { key, meta, spec: Spec::Pod(pod) }))
 }
 

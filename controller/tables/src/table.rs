@@ -143,6 +143,10 @@ impl<K: Key, V> Table<K, V> {
 
     pub(crate) fn insert_row(&mut self, key: K) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.len() == self.slots.capacity() {
+                // Not twice as many: a table's slots are most of what it takes.
+                self.slots.reserve_exact((self.slots.len() / 8).max(8));
+            }
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("a table has fewer than 2^32 rows")
         });

@@ -95,17 +95,21 @@ pub(crate) fn is_routable(service: &Service) -> bool {
     !matches!(service.resolution, Resolution::Alias(_))
 }
 
-pub(crate) fn pod_facts(
-    reads: &mut Reads,
-    (pods, nodes): (&Objects<kube::Pod>, &Table<ObjectKey, Arc<Locality>>),
-    key: &ObjectKey,
-) -> Option<PodFacts> {
-    let pod = reads.get(pods, key)?;
+/// Pods, and the localities of the nodes they are on.
+pub(crate) type PodTables<'t> = (&'t Objects<kube::Pod>, &'t Table<ObjectKey, Arc<Locality>>);
+
+/// Made for whoever asks, and kept with nobody: there are many more pods than of those that anybody asks for.
+fn pod_facts(reads: &mut Reads, tables: PodTables<'_>, key: &ObjectKey) -> Option<PodFacts> {
+    let pod = reads.get(tables.0, key)?;
+    Some(facts(reads, tables, pod))
+}
+
+fn facts(reads: &mut Reads, (_, nodes): PodTables<'_>, pod: &Stored<kube::Pod>) -> PodFacts {
     let node = match &pod.spec.spec.node_name {
         name if name.is_empty() => None,
         name => reads.get(nodes, &ObjectKey::new(Kind::Node, "", name.clone())),
     };
-    Some(PodFacts::new(&pod.meta, &pod.spec, node.map(|it| &**it)))
+    PodFacts::new(&pod.meta, &pod.spec, node.map(|it| &**it))
 }
 
 /// The policies of one namespace, or of the root, over those of the mesh.
@@ -141,13 +145,13 @@ pub(crate) fn policies_of<'t>(
 /// A connected proxy with what the API server knows of its Pod.
 pub(crate) fn known_proxy(
     reads: &mut Reads,
-    (proxies, pods): (&Table<ConnectionId, Proxy>, &Table<ObjectKey, PodFacts>),
+    (proxies, pods): (&Table<ConnectionId, Proxy>, PodTables<'_>),
     id: &ConnectionId,
 ) -> Option<Proxy> {
     let proxy = (**reads.get(proxies, id)?).clone();
     let pod = ObjectKey::new(Kind::Pod, proxy.namespace.clone(), proxy.name.clone());
-    Some(match reads.get(pods, &pod) {
-        Some(pod) => proxy.known_by(pod),
+    Some(match pod_facts(reads, pods, &pod) {
+        Some(pod) => proxy.known_by(&pod),
         None => proxy,
     })
 }
@@ -157,7 +161,7 @@ pub(crate) type EndpointTables<'t> = (
     (&'t Groups<ObjectKey, ObjectKey>, &'t Objects<kube::EndpointSlice>),
     (&'t Groups<ServiceKey, ObjectKey>, &'t Objects<n::ServiceEntry>),
     (&'t Groups<Arc<str>, ObjectKey>, &'t Objects<n::WorkloadEntry>),
-    (&'t Groups<Arc<str>, ObjectKey>, &'t Table<ObjectKey, PodFacts>),
+    (&'t Groups<Arc<str>, ObjectKey>, PodTables<'t>),
     (&'t Table<Namespace, Policies>, &'t Mesh),
 );
 
@@ -173,7 +177,7 @@ pub(crate) fn endpoints(
             endpoint::from_slices(&service, slices.into_iter(), |target| {
                 let namespace = target.namespace.as_deref().unwrap_or(&key.namespace);
                 let pod = ObjectKey::new(Kind::Pod, namespace, target.name.as_str());
-                reads.get(pods.1, &pod).map(|facts| (**facts).clone())
+                pod_facts(reads, pods.1, &pod)
             })
         }
         Registry::External => entry_endpoints(reads, &service, entries, pods),
@@ -207,7 +211,7 @@ fn entry_endpoints(
     reads: &mut Reads,
     service: &Service,
     entries: (&Groups<ServiceKey, ObjectKey>, &Objects<n::ServiceEntry>),
-    pods: (&Groups<Arc<str>, ObjectKey>, &Table<ObjectKey, PodFacts>),
+    (pods_by_namespace, pods): (&Groups<Arc<str>, ObjectKey>, PodTables<'_>),
 ) -> Endpoints {
     let mut endpoints = Endpoints::default();
     for (_, entry) in reads.members(entries.0, entries.1, &service.key) {
@@ -216,9 +220,9 @@ fn entry_endpoints(
         }
     }
     if !service.selector.is_empty() {
-        for (_, pod) in reads.members(pods.0, pods.1, &service.key.namespace) {
-            if label::selects(&service.selector, &pod.labels) {
-                endpoint::add_pod(&mut endpoints, service, pod);
+        for (_, pod) in reads.members(pods_by_namespace, pods.0, &service.key.namespace) {
+            if label::selects(&service.selector, &pod.meta.labels) {
+                endpoint::add_pod(&mut endpoints, service, &facts(reads, pods, pod));
             }
         }
     }

@@ -64,12 +64,6 @@ pub(super) fn strip_many(value: &mut Value) {
         // Nothing of these kinds is older than another.
         metadata.remove("creationTimestamp");
     }
-    if let Some(status) = value.pointer_mut("/status").and_then(Value::as_object_mut) {
-        status.remove("phase");
-        if status.get("podIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty()) {
-            status.remove("podIP");
-        }
-    }
     let containers = value.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
         container.remove("env");

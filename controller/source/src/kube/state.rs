@@ -11,6 +11,7 @@ use kube::runtime::watcher::Event;
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What became of one object.
@@ -39,12 +40,12 @@ pub(super) struct Objects {
     pub(super) lists: u64,
 }
 
-/// What was last handed on of an object: fingerprints.
+/// What was last handed on of an object: fingerprints, in as little as there can be, for every Pod has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     /// `None`: never in force.
-    object: Option<u64>,
-    problems: u64,
+    object: Option<NonZeroU64>,
+    problems: u32,
     verdict: Verdict,
 }
 
@@ -148,7 +149,7 @@ impl Objects {
     }
 
     fn next(&self, change: &Change) -> Known {
-        let problems = fingerprint(&change.problems);
+        let problems = fingerprint(&change.problems).get() as u32;
         match &change.now {
             Now::Set(object) => Known { object: Some(fingerprint(object)), problems, verdict: Verdict::Accepted },
             Now::Kept | Now::Gone => {
@@ -206,7 +207,7 @@ fn refused(key: &ObjectKey, why: &str) -> Change {
 }
 
 /// Objects have no hash of their own; how they print says all that is in them.
-fn fingerprint(value: &impl fmt::Debug) -> u64 {
+fn fingerprint(value: &impl fmt::Debug) -> NonZeroU64 {
     struct Sink(DefaultHasher);
     impl Write for Sink {
         fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -217,5 +218,5 @@ fn fingerprint(value: &impl fmt::Debug) -> u64 {
     let mut sink = Sink(DefaultHasher::new());
     // A sink that never fails.
     let _ = write!(sink, "{value:?}");
-    sink.0.finish()
+    NonZeroU64::new(sink.0.finish()).unwrap_or(NonZeroU64::MIN)
 }

@@ -16,7 +16,7 @@ pub use port::LowPorts;
 
 use crate::envoy::bootstrap::Role;
 use crate::service::Speaks;
-use crds::kube::{Deployment, Pod, PodIp, PodSpec, PodStatus, Service, ServiceType};
+use crds::kube::{Deployment, Pod, PodSpec, PodStatus, Service, ServiceType};
 use crds::{Kind, Meta, Object, ObjectKey, Problem, Reason, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -219,16 +219,14 @@ fn workload(
 
 impl Plan {
     fn insert_pod(&mut self, workload: &Workload, deployment: &Deployment, setup: &Setup) {
-        let ip = workload.addresses.pod.to_string();
         let pod = Pod {
             spec: PodSpec {
                 service_account_name: workload.service_account.as_str().into(),
                 ..deployment.template.spec.clone()
             },
             status: PodStatus {
-                pod_ip: ip.clone(),
-                pod_ips: vec![PodIp { ip }],
-                phase: if setup.readiness.has(&workload.key) { "Running" } else { "Pending" }.to_owned(),
+                ips: [Some(workload.addresses.pod.into()), None],
+                is_ready: setup.readiness.has(&workload.key),
             },
         };
         let meta = Meta {

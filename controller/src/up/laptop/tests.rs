@@ -96,7 +96,7 @@ fn each_replica_is_a_pod_with_three_addresses_of_its_own() {
     assert_eq!(web("web-0").labels[POD_LABEL], "web-0");
     assert_eq!(web("web-0").command.as_deref(), Some("./serve"));
     let Spec::Pod(found) = spec(&plan, Kind::Pod, "web-1") else { panic!("not a Pod") };
-    assert_eq!(found.status.pod_ip, "127.9.0.5");
+    assert_eq!(found.status.ips[0], Some(Ipv4Addr::new(127, 9, 0, 5).into()));
 }
 
 #[test]

@@ -4,7 +4,6 @@ use crate::catalog::{self, Groups, Rules};
 use crate::key::RuleKey;
 use crate::outbound::{self};
 use crds::{ObjectKey, Problem};
-use model::endpoint::PodFacts;
 use model::{
     Endpoints, Hostname, Locality, Namespace, Peers, Policies, Proxy, RouteRules, Service, ServiceKey, Visibility,
 };
@@ -26,7 +25,6 @@ pub(crate) struct Catalog {
     workloads_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) sidecars_by_namespace: Groups<Arc<str>, ObjectKey>,
     localities: Table<ObjectKey, Arc<Locality>>,
-    pods: Table<ObjectKey, PodFacts>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     pods_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) services: Table<ServiceKey, Service>,
@@ -65,7 +63,6 @@ impl Catalog {
             workloads_by_namespace: c.table("workloads_by_namespace"),
             sidecars_by_namespace: c.table("sidecars_by_namespace"),
             localities: c.table("localities"),
-            pods: c.table("pod_facts"),
             proxies: c.table("known_proxies"),
             pods_by_namespace: c.table("pods_by_namespace"),
             services: c.table("services"),
@@ -116,11 +113,9 @@ impl Catalog {
         c.derive(&mut self.localities, &[&nodes], &i.nodes, |reads, nodes, key| {
             Some(Arc::new(model::endpoint::node_locality(&reads.get(nodes, key)?.meta)))
         });
-        let pods = keys_from(&i.pods, |key, _| [key.clone()]);
-        c.derive(&mut self.pods, &[&pods], (&i.pods, &self.localities), catalog::pod_facts);
         let proxies = keys_from(&i.proxies, |id, _| [*id]);
-        c.derive(&mut self.proxies, &[&proxies], (&i.proxies, &self.pods), catalog::known_proxy);
-        c.group(&mut self.pods_by_namespace, &self.pods, |key, _| vec![key.namespace.clone()]);
+        c.derive(&mut self.proxies, &[&proxies], (&i.proxies, (&i.pods, &self.localities)), catalog::known_proxy);
+        c.group(&mut self.pods_by_namespace, &i.pods, |key, _| vec![key.namespace.clone()]);
 
         let kube = keys_from(&i.services, |key, _| [catalog::service_of_kube(key)]);
         let entries = keys_from(&i.service_entries, catalog::services_of_entry);
@@ -145,7 +140,7 @@ impl Catalog {
             (&self.slices_by_service, &i.slices),
             (&self.entries_by_service, &i.service_entries),
             (&self.workloads_by_namespace, &i.workload_entries),
-            (&self.pods_by_namespace, &self.pods),
+            (&self.pods_by_namespace, (&i.pods, &self.localities)),
             (&self.policies, &i.mesh),
         );
         c.derive(&mut self.endpoints, &[&services], from, catalog::endpoints);
@@ -198,7 +193,6 @@ impl Catalog {
             &self.workloads_by_namespace,
             &self.sidecars_by_namespace,
             &self.localities,
-            &self.pods,
             &self.proxies,
             &self.pods_by_namespace,
             &self.services,
