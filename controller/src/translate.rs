@@ -127,6 +127,8 @@ fn proxy(workload: &Workload, interception: InterceptionMode) -> Proxy {
         service_account: None,
         certificates: model::Certificates::None,
         dns_capture: model::DnsCapture::Off,
+        version: None,
+        metadata: Arc::default(),
     }
 }
 

@@ -191,6 +191,7 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
         Kind::Deployment => read!(kube::Deployment, spec, "spec").map(|s| Spec::Deployment(Box::new(s))),
         Kind::Service => read!(kube::Service, spec, "spec").map(Spec::Service),
         Kind::DestinationRule => read!(n::DestinationRule, spec, "spec").map(|s| Spec::DestinationRule(Box::new(s))),
+        Kind::EnvoyFilter => read!(n::EnvoyFilter, spec, "spec").map(|s| Spec::EnvoyFilter(Box::new(s))),
         Kind::Gateway => read!(n::Gateway, spec, "spec").map(Spec::Gateway),
         Kind::ServiceEntry => read!(n::ServiceEntry, spec, "spec").map(Spec::ServiceEntry),
         Kind::Sidecar => read!(n::Sidecar, spec, "spec").map(|s| Spec::Sidecar(Box::new(s))),

@@ -6,6 +6,7 @@
 //! at other objects: what depends on them (an unknown subset, two rules for a host) is found where they meet.
 
 mod destination_rule;
+mod envoy_filter;
 mod gateway;
 mod header;
 mod http_route;
@@ -33,6 +34,7 @@ pub fn object(object: &Object) -> Vec<Problem> {
     metadata(object, &mut report);
     match &object.spec {
         Spec::DestinationRule(rule) => destination_rule::validate(rule, object, &mut report),
+        Spec::EnvoyFilter(filter) => envoy_filter::validate(filter, &mut report),
         Spec::Gateway(gateway) => gateway::validate(gateway, object, &mut report),
         Spec::PeerAuthentication(policy) => peer_authentication::validate(policy, &mut report),
         Spec::Service(service) => service::validate(service, object, &mut report),

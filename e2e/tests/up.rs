@@ -166,3 +166,90 @@ fn a_folder_without_objects_is_refused_with_its_name() {
     assert!(said.contains(&*navarch.folder.to_string_lossy()) && said.contains("no .yaml"), "{said}");
     assert_eq!(navarch.files(), Vec::<PathBuf>::new());
 }
+
+/// EnvoyFilters of one file, as a list of `configPatches`.
+fn envoy_filter(patches: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{name: lua, namespace: istio-system}}\nspec:\n  workloadSelector: {{labels: {{istio: ingressgateway}}}}\n  configPatches:\n{patches}"
+    )
+}
+
+/// Where the gateway's HTTP filters are.
+const GATEWAY_FILTERS: &str = "  - applyTo: HTTP_FILTER
+    match:
+      context: GATEWAY
+      listener:
+        filterChain:
+          filter:
+            name: envoy.filters.network.http_connection_manager
+            subFilter: {name: envoy.filters.http.router}
+";
+
+/// Answers one path by itself.
+fn lua(path: &str, status: u16) -> String {
+    let code = format!(
+        "function envoy_on_request(handle) if handle:headers():get(':path') == '{path}' then handle:respond({{[':status'] = '{status}'}}, 'by lua') end end"
+    );
+    format!(
+        "{{'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, default_source_code: {{inline_string: \"{code}\"}}}}"
+    )
+}
+
+fn wait_for_status(navarch: &Navarch, path: &str, status: u16) {
+    let limit = Instant::now() + LIMIT;
+    loop {
+        let answer = navarch.get(path).unwrap();
+        if answer.status == status {
+            return;
+        }
+        assert!(Instant::now() < limit, "{path}: {answer:?}, not {status}");
+    }
+}
+
+/// A filter with its configuration in place, and one that takes it by ECDS. What Envoy would refuse beside them is
+/// left out and reported, and they stay.
+#[test]
+fn envoy_filters_change_a_gateway_and_a_wrong_one_changes_nothing() {
+    let mut navarch = up();
+    wait_for_status(&navarch, "/by-filter", 404);
+    let inline = format!(
+        "{GATEWAY_FILTERS}    patch: {{operation: INSERT_BEFORE, value: {{name: inline.lua, typed_config: {}}}}}\n",
+        lua("/by-filter", 418)
+    );
+    let discovered = format!(
+        "{GATEWAY_FILTERS}    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: discovered.lua
+        config_discovery:
+          config_source: {{ads: {{}}, resource_api_version: V3}}
+          type_urls: [type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua]
+  - applyTo: EXTENSION_CONFIG
+    match: {{context: GATEWAY}}
+    patch: {{operation: ADD, value: {{name: discovered.lua, typed_config: {}}}}}
+",
+        lua("/by-discovery", 419)
+    );
+    navarch.save("filter.yaml", &envoy_filter(&(inline.clone() + &discovered))).unwrap();
+    wait_for_status(&navarch, "/by-filter", 418);
+    wait_for_status(&navarch, "/by-discovery", 419);
+    wait_for_reviews(&navarch, "reviews-v1");
+
+    let wrong = "  - applyTo: HTTP_FILTER\n    match: {context: GATEWAY}\n    patch: {operation: ADD, value: {name: last, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua}}}\n";
+    let other = inline.replace("418", "420");
+    navarch.save("filter.yaml", &envoy_filter(&format!("{wrong}{other}"))).unwrap();
+    let left_out = |problem: &Value| {
+        problem["object"] == "EnvoyFilter istio-system/lua"
+            && problem["field"] == "spec.configPatches[0]"
+            && problem["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains("the router must be the last HTTP filter"))
+    };
+    navarch.next("a problem", |line| line["problems"].as_array().is_some_and(|all| all.iter().any(left_out))).unwrap();
+    wait_for_status(&navarch, "/by-filter", 420);
+    wait_for_status(&navarch, "/by-discovery", 404);
+
+    std::fs::remove_file(navarch.folder.join("filter.yaml")).unwrap();
+    wait_for_status(&navarch, "/by-filter", 404);
+    end(&mut navarch);
+}

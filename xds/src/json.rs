@@ -4,7 +4,7 @@
 
 use crate::{canonical, descriptor};
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, MessageDescriptor};
+use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor};
 use serde_json::{Map, Value};
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,23 @@ pub fn from_json(type_url: &str, value: &Value) -> Result<Vec<u8>, Error> {
     let mut bytes = message.encode_to_vec();
     canonical::in_place(&name, &mut bytes);
     Ok(bytes)
+}
+
+/// [`from_json`], passing over fields that the message does not have: they may be a newer Envoy's. The error is what a
+/// strict reader says of them.
+pub fn from_json_of_any_version(type_url: &str, value: &Value) -> Result<(Vec<u8>, Option<Error>), Error> {
+    let strictly = match from_json(type_url, value) {
+        Ok(bytes) => return Ok((bytes, None)),
+        Err(error) => error,
+    };
+    let descriptor = find(type_url)?;
+    let name = descriptor.full_name().to_owned();
+    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    let message = DynamicMessage::deserialize_with_options(descriptor, value, &options)
+        .map_err(|source| Error::Json { message: name.clone(), source })?;
+    let mut bytes = message.encode_to_vec();
+    canonical::in_place(&name, &mut bytes);
+    Ok((bytes, Some(strictly)))
 }
 
 /// [`to_json`] of a message that is not encoded yet.
@@ -106,5 +123,10 @@ mod tests {
         let unknown = serde_json::json!({"name": "a", "nam": "b"});
         assert!(from_json("envoy.config.cluster.v3.Cluster", &unknown).unwrap_err().to_string().contains("nam"));
         assert!(matches!(to_json("envoy.config.cluster.v3.Cluster", b"\xff"), Err(Error::Bytes { .. })));
+        let (bytes, remark) = from_json_of_any_version("envoy.config.cluster.v3.Cluster", &unknown).unwrap();
+        assert_eq!(bytes, canonical::encode(&envoy::Cluster { name: "a".into(), ..Default::default() }));
+        assert!(remark.unwrap().to_string().contains("nam"));
+        let wrong = serde_json::json!({"name": 1});
+        assert!(from_json_of_any_version("envoy.config.cluster.v3.Cluster", &wrong).is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! somebody else's decision. The parts, from the pure to the connected:
 //!
 //! * [`envoy`]: the v3 messages under short names; [`canonical`]: equal messages become equal bytes;
-//!   [`json`] and [`yaml`]: the same messages for people; [`validate`]: Envoy's own field rules.
+//!   [`json`] and [`yaml`]: the same messages for people; [`merge`]: what people change in them; [`validate`]: Envoy's own field rules.
 //! * [`Resource`], [`Layer`], [`View`], [`Hub`]: what every proxy should have, shared between proxies.
 //! * [`Stream`]: one proxy's session as a plain struct: requests and snapshots in, responses out.
 //! * [`server`] and [`client`]: gRPC around it.
@@ -16,6 +16,7 @@ mod descriptor;
 pub mod envoy;
 mod hub;
 pub mod json;
+pub mod merge;
 mod node;
 mod resource;
 mod response;

@@ -4,6 +4,7 @@ use crate::endpoint::PodFacts;
 use crate::{Labels, Locality, Namespace};
 use crds::mesh_config::InterceptionMode;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -57,6 +58,10 @@ pub struct Proxy {
     pub service_account: Option<Arc<str>>,
     pub certificates: Certificates,
     pub dns_capture: DnsCapture,
+    /// `ISTIO_VERSION`.
+    pub version: Option<Arc<str>>,
+    /// The texts of its metadata, for EnvoyFilters that ask for them.
+    pub metadata: Arc<BTreeMap<String, String>>,
 }
 
 /// Metadata by which an Envoy that no agent serves (`navarch up`) says that it has no certificates. Istio's agents
@@ -117,6 +122,8 @@ impl Proxy {
                 Some("true") => DnsCapture::On,
                 _ => DnsCapture::Off,
             },
+            version: text("ISTIO_VERSION").map(Arc::from),
+            metadata: Arc::new(texts(metadata)),
         })
     }
 }
@@ -136,6 +143,11 @@ impl Proxy {
         }
         self
     }
+}
+
+fn texts(metadata: &Value) -> BTreeMap<String, String> {
+    let all = metadata.as_object().into_iter().flatten();
+    all.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// A list of strings, or the comma-separated text that older agents send.

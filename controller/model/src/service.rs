@@ -199,11 +199,7 @@ impl Service {
 
 impl Age {
     pub fn new(meta: &Meta) -> Self {
-        Self {
-            created: meta.creation_timestamp.clone(),
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
-        }
+        Self { created: meta.creation_timestamp.clone(), name: meta.name.clone(), namespace: meta.namespace.clone() }
     }
 }
 

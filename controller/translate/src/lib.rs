@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod endpoint;
+pub mod envoy_filter;
 pub mod listener;
 pub mod message;
 pub mod name;

@@ -156,6 +156,8 @@ fn proxy(size: Size, at: usize) -> Proxy {
         service_account: None,
         certificates: Certificates::None,
         dns_capture: DnsCapture::Off,
+        version: None,
+        metadata: Arc::default(),
     }
 }
 

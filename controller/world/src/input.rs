@@ -25,6 +25,7 @@ pub(crate) type Rows<T> = Vec<(ObjectKey, Option<Stored<T>>)>;
 pub(crate) struct Sorted {
     pub(crate) config_maps: Rows<kube::ConfigMap>,
     pub(crate) destination_rules: Rows<n::DestinationRule>,
+    pub(crate) envoy_filters: Rows<n::EnvoyFilter>,
     pub(crate) gateways: Rows<n::Gateway>,
     pub(crate) namespaces: Rows<()>,
     pub(crate) nodes: Rows<()>,
@@ -58,6 +59,7 @@ impl Sorted {
             Spec::ConfigMap(spec) => put(&mut self.config_maps, key, meta, spec),
             Spec::DestinationRule(spec) => put(&mut self.destination_rules, key, meta, *spec),
             Spec::EndpointSlice(spec) => put(&mut self.slices, key, meta, spec),
+            Spec::EnvoyFilter(spec) => put(&mut self.envoy_filters, key, meta, *spec),
             Spec::Gateway(spec) => put(&mut self.gateways, key, meta, spec),
             Spec::Namespace => put(&mut self.namespaces, key, meta, ()),
             Spec::Node => put(&mut self.nodes, key, meta, ()),
@@ -77,6 +79,7 @@ impl Sorted {
             Kind::ConfigMap => self.config_maps.push((key, None)),
             Kind::DestinationRule => self.destination_rules.push((key, None)),
             Kind::EndpointSlice => self.slices.push((key, None)),
+            Kind::EnvoyFilter => self.envoy_filters.push((key, None)),
             Kind::Gateway => self.gateways.push((key, None)),
             Kind::Namespace => self.namespaces.push((key, None)),
             Kind::Node => self.nodes.push((key, None)),

@@ -7,12 +7,14 @@
 //! make a *full* scope that shares nothing.
 
 mod catalog;
+mod envoy_filter;
 mod gateway;
 mod inbound;
 mod input;
 mod key;
 mod made;
 mod outbound;
+mod patched;
 mod publish;
 mod scope;
 mod stage;
@@ -88,7 +90,8 @@ impl World {
         self.outbound.commit(c, &self.inputs, &self.catalog, &self.scopes);
         self.sides.commit(c, &self.inputs, &self.catalog, &self.scopes);
         self.names.commit(c, &self.catalog, &self.scopes);
-        self.publisher.changes(&self.catalog, &self.outbound, (&self.sides, &self.names), &self.mesh_problems)
+        let from = (&self.catalog, &self.outbound, &self.sides, &self.names);
+        self.publisher.changes(from, &self.mesh_problems)
     }
 
     /// An object as it was put in; `None` for those of kinds that decide nothing in the mesh.

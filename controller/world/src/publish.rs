@@ -1,15 +1,17 @@
 //! The one door out: what a commit changed, in the words of the xDS server.
 
 use crate::key::{GatewayKey, InboundKey, SetKey};
+use crate::patched::{PatchedKey, Patcher};
 use crate::scope::Class;
 use crate::stage::{Catalog, NamesStage, Outbound, SeenSet, Sides, sets};
-use crds::Problem;
+use crds::{ObjectKey, Problem};
 use model::{Certificates, DnsCapture, ProxyKind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
 use tables::{Key, Table};
+use translate::envoy_filter::Context;
 use xds::{ConnectionId, Layer, Resource, SetName, TypeUrl, Update, View};
 
 /// What a commit changed.
@@ -61,8 +63,9 @@ const SHARED: &str = "cds shared";
 /// The kind of the sets of clusters for clients with certificates.
 const SECURE_CDS: &str = "cds over mutual TLS";
 
-/// Which sets make up a proxy's configuration; the first that knows a name wins.
-pub(crate) fn view(class: &Class) -> View {
+/// Which sets make up a proxy's configuration; the first that knows a name wins. With those of them that EnvoyFilters
+/// change for it.
+pub(crate) fn view(class: &Class) -> (View, Vec<PatchedKey>) {
     let sets: Vec<SetKey> = sets(class).collect();
     let each = |kind: &'static str| sets.iter().map(move |set| name(kind, set));
     let each_listener = sets.iter().map(|set| client_name("lds", set, class.certificates));
@@ -88,14 +91,51 @@ pub(crate) fn view(class: &Class) -> View {
         (DnsCapture::On, ProxyKind::Sidecar) => vec![name("nds", &class.scope)],
         _ => vec![],
     };
-    let layers = [
+    let mut layers = BTreeMap::from([
         (TypeUrl::Cluster, clusters),
         (TypeUrl::Endpoint, endpoints),
         (TypeUrl::Listener, listeners),
         (TypeUrl::Route, routes),
         (TypeUrl::NameTable, names),
-    ];
-    View { layers: layers.into() }
+    ]);
+    let patched = patch(class, &mut layers);
+    (View { layers }, patched)
+}
+
+/// Puts the sets that EnvoyFilters change in the place of those that were translated.
+fn patch(class: &Class, layers: &mut BTreeMap<TypeUrl, Vec<SetName>>) -> Vec<PatchedKey> {
+    let mut patched = vec![];
+    if class.patches.is_empty() {
+        return patched;
+    }
+    let inbound: BTreeSet<SetName> =
+        class.inbound.iter().flat_map(|key| ["cds", "lds"].map(|kind| inbound_name(kind, key))).collect();
+    let own = match class.scope.kind {
+        ProxyKind::Router => Context::Gateway,
+        ProxyKind::Sidecar => Context::Outbound,
+    };
+    let key = |base, kind, context| PatchedKey { base, kind, context, patches: class.patches.clone() };
+    for (kind, names) in layers.iter_mut() {
+        for name in names {
+            let context = if inbound.contains(name) { Context::Inbound } else { own };
+            if class.patches.concern(context, *kind) {
+                let key = key(Some(name.clone()), *kind, context);
+                *name = key.name();
+                patched.push(key);
+            }
+        }
+    }
+    let contexts = [Some(own), (own == Context::Outbound).then_some(Context::Inbound)];
+    for context in contexts.into_iter().flatten() {
+        for kind in [TypeUrl::Cluster, TypeUrl::Listener, TypeUrl::Extension] {
+            if class.patches.add(context, kind) {
+                let key = key(None, kind, context);
+                layers.entry(kind).or_default().push(key.name());
+                patched.push(key);
+            }
+        }
+    }
+    patched
 }
 
 /// Problems by the row that found them.
@@ -136,15 +176,16 @@ pub(crate) struct Publisher {
     inbound: Ledger<Arc<InboundKey>>,
     gateways: Ledger<Arc<GatewayKey>>,
     gateway_listeners: Ledger<crate::gateway::GatewaySlot>,
+    filters: Ledger<ObjectKey>,
+    patcher: Patcher,
+    patched: Vec<Problem>,
     mesh: Vec<Problem>,
 }
 
 impl Publisher {
     pub(crate) fn changes(
         &mut self,
-        k: &Catalog,
-        o: &Outbound,
-        (x, names): (&Sides, &NamesStage),
+        (k, o, x, names): (&Catalog, &Outbound, &Sides, &NamesStage),
         mesh: &[Problem],
     ) -> Changes {
         let mut sets: Vec<(SetName, Option<Layer>)> = vec![];
@@ -168,19 +209,31 @@ impl Publisher {
             add(gateway_name("rds", &it.key), it.new.as_ref().map(|it| &it.1));
         }
         let nodes = x.views.changes().iter().map(|it| (it.key, it.new.as_deref().cloned())).collect();
-        let update = Update { sets, nodes };
+        let mut update = Update { sets, nodes };
         self.remember(&update);
+        self.patch(&mut update, x);
         let problems = self.note(k, o, x, mesh).then(|| self.problems(mesh));
         Changes { update, problems }
     }
 
-    fn remember(&mut self, update: &Update) {
-        for (name, layer) in &update.sets {
+    fn patch(&mut self, update: &mut Update, x: &Sides) {
+        let changed: Vec<SetName> = update.sets.iter().map(|(name, _)| name.clone()).collect();
+        let patched = self.patcher.update(&x.patched, &self.sets, &changed);
+        self.remember_sets(&patched);
+        update.sets.extend(patched);
+    }
+
+    fn remember_sets(&mut self, sets: &[(SetName, Option<Layer>)]) {
+        for (name, layer) in sets {
             match layer {
                 Some(layer) => _ = self.sets.insert(name.clone(), layer.clone()),
                 None => _ = self.sets.remove(name),
             }
         }
+    }
+
+    fn remember(&mut self, update: &Update) {
+        self.remember_sets(&update.sets);
         for (id, view) in &update.nodes {
             match view {
                 Some(view) => _ = self.views.insert(*id, view.clone()),
@@ -200,8 +253,13 @@ impl Publisher {
             self.inbound.update(&x.inbound, |it| &it.problems),
             self.gateways.update(&x.gateways, |it| &it.problems),
             self.gateway_listeners.update(&x.gateway_listeners, |it| &it.problems),
+            self.filters.update(&k.patches, |it| &it.problems),
+            self.patched != self.patcher.problems(),
             self.mesh != mesh,
         ];
+        if changes[changes.len() - 2] {
+            self.patched = self.patcher.problems().to_vec();
+        }
         self.mesh = mesh.to_vec();
         changes.contains(&true)
     }
@@ -217,7 +275,8 @@ impl Publisher {
             .chain(self.clusters.0.values());
         let all = all.chain(self.virtual_hosts.0.values()).chain(self.listeners.0.values());
         let all = all.chain(self.inbound.0.values()).chain(self.gateways.0.values());
-        let all = all.chain(self.gateway_listeners.0.values()).flatten().chain(mesh);
+        let all = all.chain(self.gateway_listeners.0.values()).chain(self.filters.0.values());
+        let all = all.flatten().chain(&self.patched).chain(mesh);
         all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 

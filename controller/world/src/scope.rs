@@ -1,6 +1,7 @@
 //! Who sees what: from a connected proxy to its scope, and from a scope to the services in it.
 
 use crate::catalog::{self, Groups, Mesh, Objects, Rules, is_routable};
+use crate::envoy_filter::{self, FilterTables};
 use crate::key::{ClusterKey, GatewayKey, InboundKey, Instance, Reach, RuleKey, RuleRef, ScopeKey, VantageKey};
 use crds::mesh_config::{InterceptionMode, MeshConfig};
 use crds::networking::{CaptureMode, EgressListener, OutboundTrafficPolicy, Sidecar};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use tables::{Reads, Shared, Table};
 use translate::cluster::{self, Discovery};
 use translate::endpoint;
+use translate::envoy_filter::Patches;
 use translate::name;
 use xds::ConnectionId;
 
@@ -31,6 +33,7 @@ pub(crate) struct Class {
     pub(crate) gateway: Option<Arc<GatewayKey>>,
     pub(crate) certificates: Certificates,
     pub(crate) dns_capture: DnsCapture,
+    pub(crate) patches: Arc<Patches>,
 }
 
 pub(crate) type ClassTables<'t> = (
@@ -41,11 +44,12 @@ pub(crate) type ClassTables<'t> = (
     (&'t Groups<Arc<str>, ServiceKey>, &'t Table<ServiceKey, Service>),
     (&'t Objects<kube::Service>, &'t Objects<kube::Pod>),
     &'t Table<Namespace, Policies>,
+    FilterTables<'t>,
 );
 
 pub(crate) fn class(
     reads: &mut Reads,
-    (proxies, mesh, sidecars, sourced, services, kube, policies): ClassTables<'_>,
+    (proxies, mesh, sidecars, sourced, services, kube, policies, filters): ClassTables<'_>,
     id: &ConnectionId,
 ) -> Option<Class> {
     let proxy = reads.get(proxies, id)?.clone();
@@ -65,6 +69,7 @@ pub(crate) fn class(
             certificates,
             ports: instances(reads, &proxy, services, kube),
         };
+        let patches = envoy_filter::patches_of(reads, filters, (&proxy, &mesh.root_namespace), &gateway.ports);
         return Some(Class {
             scope,
             vantage,
@@ -72,6 +77,7 @@ pub(crate) fn class(
             gateway: Some(Arc::new(gateway)),
             certificates,
             dns_capture,
+            patches,
         });
     }
     let sidecar = select_sidecar(reads, &proxy, mesh, sidecars);
@@ -98,7 +104,8 @@ pub(crate) fn class(
         }),
     };
     let (scope, inbound) = (scope(labels, reach), Some(Arc::new(inbound)));
-    Some(Class { scope, vantage, inbound, gateway: None, certificates, dns_capture })
+    let patches = envoy_filter::patches_of(reads, filters, (&proxy, &mesh.root_namespace), &[]);
+    Some(Class { scope, vantage, inbound, gateway: None, certificates, dns_capture, patches })
 }
 
 fn select_sidecar(

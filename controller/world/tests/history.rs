@@ -4,6 +4,7 @@
 use crds::mesh_config::InterceptionMode;
 use crds::{Kind, Meta, Object, ObjectKey, Spec, StringMatch, kube, networking as n};
 use model::{Certificates, DnsCapture, Locality, LowPorts, Proxy, ProxyKind};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use world::{Batch, World};
@@ -167,6 +168,44 @@ fn sidecar(dice: &mut Dice) -> Spec {
     }))
 }
 
+fn filter(dice: &mut Dice) -> Spec {
+    use n::{ApplyTo, Operation, PatchContext};
+    let timeout = json!({"name": "mine", "connectTimeout": format!("{}s", 1 + dice.roll(3))});
+    let lua = json!({"name": "lua", "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}});
+    let merge = json!({"perConnectionBufferLimitBytes": dice.roll(3)});
+    let count = json!({"includeRequestAttemptCount": dice.often()});
+    let patches = [
+        (ApplyTo::Cluster, Operation::Merge, merge.clone()),
+        (ApplyTo::Cluster, Operation::Add, timeout),
+        (ApplyTo::Cluster, Operation::Remove, json!({})),
+        (ApplyTo::Listener, Operation::Merge, merge),
+        (ApplyTo::HttpFilter, Operation::InsertFirst, lua.clone()),
+        // Envoy would refuse it: after the router.
+        (ApplyTo::HttpFilter, Operation::Add, lua),
+        (ApplyTo::VirtualHost, Operation::Merge, count),
+    ];
+    let contexts =
+        [PatchContext::Any, PatchContext::SidecarInbound, PatchContext::SidecarOutbound, PatchContext::Gateway];
+    let patch = |dice: &mut Dice| {
+        let (apply_to, operation, value) = patches[dice.roll(patches.len())].clone();
+        let cluster = (apply_to == ApplyTo::Cluster && operation != Operation::Add).then(|| n::ClusterMatch {
+            service: format!("{}.{}.svc.cluster.local", dice.pick(&["x", "y"]), dice.pick(&NAMESPACES)),
+            ..Default::default()
+        });
+        n::ConfigPatch {
+            apply_to,
+            r#match: n::ObjectMatch { context: contexts[dice.roll(4)], cluster, ..Default::default() },
+            patch: Some(n::Patch { operation, value: Some(value), ..Default::default() }),
+        }
+    };
+    Spec::EnvoyFilter(Box::new(n::EnvoyFilter {
+        workload_selector: dice.often().then(|| n::WorkloadSelector { labels: labels(dice.pick(&["x", "y", "gate"])) }),
+        config_patches: (0..1 + dice.roll(2)).map(|_| patch(dice)).collect(),
+        priority: dice.roll(2) as i32,
+        ..Default::default()
+    }))
+}
+
 fn object(dice: &mut Dice) -> Object {
     let kinds = [
         Kind::Service,
@@ -176,9 +215,10 @@ fn object(dice: &mut Dice) -> Object {
         Kind::VirtualService,
         Kind::Gateway,
         Kind::Sidecar,
+        Kind::EnvoyFilter,
     ];
     // Services and routes matter most.
-    let kind = kinds[[0, 0, 0, 1, 1, 2, 3, 3, 4, 4, 4, 5, 6][dice.roll(13)]];
+    let kind = kinds[[0, 0, 0, 1, 1, 2, 3, 3, 4, 4, 4, 5, 6, 7][dice.roll(14)]];
     let namespace = dice.pick(&NAMESPACES);
     let name = if kind == Kind::Gateway { "gate" } else { dice.pick(&["x", "y"]) };
     let spec = match kind {
@@ -188,6 +228,7 @@ fn object(dice: &mut Dice) -> Object {
         Kind::DestinationRule => rule(dice),
         Kind::VirtualService => routes(dice),
         Kind::Gateway => gateway(dice),
+        Kind::EnvoyFilter => filter(dice),
         _ => sidecar(dice),
     };
     let own = Arc::new([("kubernetes.io/service-name".to_owned(), name.to_owned())].into());
@@ -211,6 +252,8 @@ fn proxy(dice: &mut Dice) -> Proxy {
         service_account: None,
         certificates: if dice.often() { Certificates::Workload } else { Certificates::None },
         dns_capture: if dice.often() { DnsCapture::On } else { DnsCapture::Off },
+        version: None,
+        metadata: Arc::default(),
     }
 }
 

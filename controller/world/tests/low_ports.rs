@@ -30,6 +30,8 @@ fn listeners(interception: InterceptionMode, low_ports: LowPorts) -> Vec<String>
         service_account: None,
         certificates: Certificates::None,
         dns_capture: DnsCapture::Off,
+        version: None,
+        metadata: Arc::default(),
     };
     let mut world = World::new();
     world.commit(Batch {

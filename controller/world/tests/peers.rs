@@ -61,6 +61,8 @@ fn proxy(certificates: Certificates) -> Proxy {
         service_account: None,
         certificates,
         dns_capture: DnsCapture::Off,
+        version: None,
+        metadata: Arc::default(),
     }
 }
 

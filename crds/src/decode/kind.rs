@@ -24,6 +24,7 @@ const READ: &[(&str, &[&str], Kind)] = &[
     ("apps", &["v1"], Kind::Deployment),
     ("discovery.k8s.io", &["v1"], Kind::EndpointSlice),
     (NETWORKING, ISTIO_VERSIONS, Kind::DestinationRule),
+    (NETWORKING, &["v1alpha3"], Kind::EnvoyFilter),
     (NETWORKING, ISTIO_VERSIONS, Kind::Gateway),
     (NETWORKING, ISTIO_VERSIONS, Kind::ServiceEntry),
     (NETWORKING, ISTIO_VERSIONS, Kind::Sidecar),
@@ -38,7 +39,6 @@ const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 /// Kinds of Istio and the Gateway API that later versions translate. Translating one means deleting its line.
 const NOT_TRANSLATED: &[(&str, &str)] = &[
-    (NETWORKING, "EnvoyFilter"),
     (NETWORKING, "ProxyConfig"),
     (NETWORKING, "WorkloadGroup"),
     (SECURITY, "AuthorizationPolicy"),

@@ -51,9 +51,9 @@ fn kinds_that_are_not_read_are_skipped_named_or_refused() {
         ("rbac.authorization.k8s.io/v1", "Role", "skipped rbac.authorization.k8s.io/v1 Role"),
         ("cert-manager.io/v1", "Certificate", "skipped cert-manager.io/v1 Certificate"),
         (
-            "networking.istio.io/v1alpha3",
-            "EnvoyFilter",
-            "EnvoyFilter default/a: not translated by this version of navarch, has no effect",
+            "networking.istio.io/v1beta1",
+            "ProxyConfig",
+            "ProxyConfig default/a: not translated by this version of navarch, has no effect",
         ),
         (
             "security.istio.io/v1",

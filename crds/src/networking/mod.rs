@@ -1,12 +1,14 @@
 //! `networking.istio.io`: <https://istio.io/latest/docs/reference/config/networking/>. Field names are Istio's.
 
 mod destination_rule;
+mod envoy_filter;
 mod gateway;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
 
 pub use destination_rule::*;
+pub use envoy_filter::*;
 pub use gateway::*;
 pub use service_entry::*;
 pub use sidecar::*;

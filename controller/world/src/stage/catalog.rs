@@ -1,6 +1,7 @@
 //! What exists, whoever looks at it.
 
 use crate::catalog::{self, Groups, Rules};
+use crate::envoy_filter::{self, Compiled};
 use crate::key::RuleKey;
 use crate::outbound::{self};
 use crds::{ObjectKey, Problem};
@@ -24,6 +25,8 @@ pub(crate) struct Catalog {
     slices_by_service: Groups<ObjectKey, ObjectKey>,
     workloads_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) sidecars_by_namespace: Groups<Arc<str>, ObjectKey>,
+    pub(crate) filters_by_namespace: Groups<Arc<str>, ObjectKey>,
+    pub(crate) patches: Table<ObjectKey, Compiled>,
     localities: Table<ObjectKey, Arc<Locality>>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     pods_by_namespace: Groups<Arc<str>, ObjectKey>,
@@ -57,6 +60,8 @@ impl Catalog {
         Self {
             policies_by_namespace: c.table("peer_authentications_by_namespace"),
             policies: c.table("policies"),
+            filters_by_namespace: c.table("envoy_filters_by_namespace"),
+            patches: c.table("patches"),
             entries_by_service: c.table("entries_by_service"),
             aliases_by_target: c.table("aliases_by_target"),
             slices_by_service: c.table("slices_by_service"),
@@ -91,6 +96,7 @@ impl Catalog {
 
     pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs) {
         self.commit_policies(c, i);
+        self.commit_patches(c, i);
         self.commit_services(c, i);
         self.commit_rules(c, i);
     }
@@ -101,6 +107,12 @@ impl Catalog {
         let root = keys_from(&i.mesh, |_, mesh| [Namespace::from(mesh.root_namespace.as_str())]);
         let from = (&self.policies_by_namespace, &i.peer_authentications, &i.mesh);
         c.derive(&mut self.policies, &[&own, &root], from, catalog::policies);
+    }
+
+    fn commit_patches(&mut self, c: &mut Commit, i: &Inputs) {
+        c.group(&mut self.filters_by_namespace, &i.envoy_filters, |key, _| vec![key.namespace.clone()]);
+        let filters = keys_from(&i.envoy_filters, |key, _| [key.clone()]);
+        c.derive(&mut self.patches, &[&filters], &i.envoy_filters, envoy_filter::compiled);
     }
 
     fn commit_services(&mut self, c: &mut Commit, i: &Inputs) {
@@ -187,6 +199,8 @@ impl Catalog {
         vec![
             &self.policies_by_namespace,
             &self.policies,
+            &self.filters_by_namespace,
+            &self.patches,
             &self.entries_by_service,
             &self.aliases_by_target,
             &self.slices_by_service,

@@ -11,6 +11,7 @@ use xds::ConnectionId;
 pub(crate) struct Inputs {
     pub(crate) mesh: Mesh,
     pub(crate) destination_rules: Objects<n::DestinationRule>,
+    pub(crate) envoy_filters: Objects<n::EnvoyFilter>,
     pub(crate) gateways: Objects<n::Gateway>,
     pub(crate) namespaces: Objects<()>,
     pub(crate) nodes: Objects<()>,
@@ -30,6 +31,7 @@ impl Inputs {
         Self {
             mesh: c.table("mesh"),
             destination_rules: c.table("destination_rules"),
+            envoy_filters: c.table("envoy_filters"),
             gateways: c.table("gateways"),
             namespaces: c.table("namespaces"),
             nodes: c.table("nodes"),
@@ -56,6 +58,7 @@ impl Inputs {
         let same = self.mesh.peek(&()).is_some_and(|it| **it == *mesh);
         c.input(&mut self.mesh, if same { vec![] } else { vec![((), Some(mesh.clone()))] });
         c.input(&mut self.destination_rules, take(&mut sorted.destination_rules));
+        c.input(&mut self.envoy_filters, take(&mut sorted.envoy_filters));
         c.input(&mut self.gateways, take(&mut sorted.gateways));
         c.input(&mut self.namespaces, take(&mut sorted.namespaces));
         c.input(&mut self.nodes, take(&mut sorted.nodes));
@@ -75,6 +78,7 @@ impl Inputs {
         match key.kind {
             Kind::DestinationRule => one(&self.destination_rules, key, |it| Spec::DestinationRule(Box::new(it))),
             Kind::EndpointSlice => one(&self.slices, key, Spec::EndpointSlice),
+            Kind::EnvoyFilter => one(&self.envoy_filters, key, |it| Spec::EnvoyFilter(Box::new(it))),
             Kind::Gateway => one(&self.gateways, key, Spec::Gateway),
             Kind::Namespace => one(&self.namespaces, key, |()| Spec::Namespace),
             Kind::Node => one(&self.nodes, key, |()| Spec::Node),
@@ -91,8 +95,9 @@ impl Inputs {
 
     /// Everything, one object at a time.
     pub(crate) fn batch(&self) -> Batch {
-        let tables: [Vec<ObjectKey>; 12] = [
+        let tables: [Vec<ObjectKey>; 13] = [
             keys(&self.destination_rules),
+            keys(&self.envoy_filters),
             keys(&self.gateways),
             keys(&self.namespaces),
             keys(&self.nodes),
@@ -117,6 +122,7 @@ impl Inputs {
         vec![
             &self.mesh,
             &self.destination_rules,
+            &self.envoy_filters,
             &self.gateways,
             &self.namespaces,
             &self.nodes,

@@ -3,6 +3,7 @@
 use crate::gateway::{self, GatewayListener, GatewaySlot, Merged};
 use crate::inbound::{self, Inbound};
 use crate::key::{GatewayKey, InboundKey, Reach, SetKey};
+use crate::patched::PatchedKey;
 use crate::scope::Class;
 use model::ProxyKind;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(crate) struct Sides {
     pub(crate) gateway_listeners: Table<GatewaySlot, GatewayListener>,
     pub(crate) gateway_layers: Table<Arc<GatewayKey>, (Layer, Layer)>,
     pub(crate) views: Table<ConnectionId, Arc<xds::View>>,
+    /// Which sets EnvoyFilters change for somebody.
+    pub(crate) patched: Table<PatchedKey, ()>,
 }
 
 impl Sides {
@@ -38,6 +41,7 @@ impl Sides {
             gateway_listeners: c.table("gateway_listeners"),
             gateway_layers: c.table("gateway_layers"),
             views: c.table("views"),
+            patched: c.table("patched_sets"),
         }
     }
 
@@ -56,11 +60,16 @@ impl Sides {
         c.derive(&mut self.gateway_layers, &[&keys], (&self.gateways, &self.gateway_listeners), gateway::layers);
         let classes = keys_from(&s.classes, |id, _| [*id]);
         c.derive(&mut self.views, &[&classes], &s.classes, |reads, classes, id| {
-            Some(Arc::new(crate::publish::view(reads.get(classes, id)?)))
+            Some(Arc::new(crate::publish::view(reads.get(classes, id)?).0))
         });
+        let patched = keys_from(&s.classes, |_, class| match class.patches.is_empty() {
+            true => vec![],
+            false => crate::publish::view(class).1,
+        });
+        c.derive(&mut self.patched, &[&patched], (), |_, (), _| Some(()));
     }
 
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
-        vec![&self.inbound, &self.gateways, &self.gateway_listeners, &self.gateway_layers, &self.views]
+        vec![&self.inbound, &self.gateways, &self.gateway_listeners, &self.gateway_layers, &self.views, &self.patched]
     }
 }
