@@ -119,6 +119,7 @@ const LINES_MAX: usize = 800;
 const ENCODERS: &[&str] = &[
     "xds/src/canonical.rs",
     "xds/src/json.rs",
+    "xds/src/merge.rs",
     // The envelope around resources that are bytes already; it has no map.
     "xds/src/response.rs",
 ];
