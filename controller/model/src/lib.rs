@@ -2,6 +2,7 @@
 //!
 //! Pure values and functions over Istio's and Kubernetes' objects. Knows nothing of Envoy, I/O or time.
 
+pub mod delegate;
 pub mod destination_rule;
 pub mod endpoint;
 pub mod gateway;
@@ -17,6 +18,7 @@ pub mod traffic_policy;
 pub mod virtual_service;
 pub mod visibility;
 
+pub use delegate::{DelegateView, Delegates, HttpRule};
 pub use destination_rule::MergedRule;
 pub use endpoint::{Address, Endpoint, Endpoints, Health, Locality, Peers, TlsMode};
 pub use gateway::{GatewayServer, MergedGateway, TlsServer};

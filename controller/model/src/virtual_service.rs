@@ -1,15 +1,16 @@
 //! VirtualServices with their names resolved, and what their destinations turn out to be.
 
+use crate::delegate::{self, Delegates, HttpRule};
 use crate::{Hostname, MergedRule, Namespace, Service, Visibility, service::Age};
-use crds::ObjectKey;
-use crds::networking::{HttpRoute, TcpRoute, TlsRoute, VirtualService};
+use crds::networking::{TcpRoute, TlsRoute, VirtualService};
+use crds::{ObjectKey, Problem};
 use std::collections::BTreeMap;
 
 /// The reserved gateway name that means "all sidecars".
 pub const MESH: &str = "mesh";
 
 /// One VirtualService: hosts and gateway names are resolved against its namespace, route rules are as written
-/// (destination hosts resolve with [`RouteRules::host`]).
+/// (destination hosts resolve with [`RouteRules::host`]; those of delegates are full names).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteRules {
     pub object: ObjectKey,
@@ -19,23 +20,34 @@ pub struct RouteRules {
     pub hosts: Vec<Hostname>,
     /// `mesh` or `namespace/name`; never empty.
     pub gateways: Vec<String>,
-    pub http: Vec<HttpRoute>,
+    /// Its own, and those of the VirtualServices that it delegates to.
+    pub http: Vec<HttpRule>,
     pub tls: Vec<TlsRoute>,
     pub tcp: Vec<TcpRoute>,
+    /// Delegates that are not there, or say what does not fit.
+    pub problems: Vec<Problem>,
 }
 
 impl RouteRules {
-    pub fn new(object: ObjectKey, age: Age, visibility: Visibility, spec: &VirtualService) -> Self {
+    pub fn new(
+        object: ObjectKey,
+        age: Age,
+        visibility: Visibility,
+        spec: &VirtualService,
+        delegates: &Delegates<'_>,
+    ) -> Self {
         let namespace = object.namespace.clone();
         let gateways = match spec.gateways.is_empty() {
             true => vec![MESH.to_owned()],
             false => spec.gateways.iter().map(|name| Self::gateway(name, &namespace)).collect(),
         };
+        let (http, problems) = delegate::rules(&object, spec, delegates);
         Self {
             hosts: spec.hosts.iter().map(|host| Hostname::resolve(host, &namespace)).collect(),
-            http: spec.http.clone(),
             tls: spec.tls.clone(),
             tcp: spec.tcp.clone(),
+            http,
+            problems,
             gateways,
             age,
             visibility,
@@ -63,7 +75,7 @@ impl RouteRules {
 
     /// Every host that the rules send or mirror traffic to.
     pub fn destination_hosts(&self) -> std::collections::BTreeSet<Hostname> {
-        let http = self.http.iter().flat_map(|it| {
+        let http = self.http.iter().map(|it| &it.route).flat_map(|it| {
             let mirrors = it.mirror.iter().chain(it.mirrors.iter().map(|mirror| &mirror.destination));
             it.route.iter().map(|route| &route.destination).chain(mirrors)
         });
@@ -76,7 +88,7 @@ impl RouteRules {
     pub fn asks_for_source(&self) -> bool {
         self.http
             .iter()
-            .flat_map(|it| &it.r#match)
+            .flat_map(|it| &it.route.r#match)
             .any(|it| !it.source_labels.is_empty() || !it.source_namespace.is_empty())
             || self
                 .tls

@@ -9,8 +9,8 @@ use imbl::OrdSet;
 use model::endpoint::{self, PodFacts};
 use model::service::Age;
 use model::{
-    Endpoints, Hostname, Locality, MergedRule, Namespace, Policies, Proxy, Registry, Resolution, RouteRules, Service,
-    ServiceKey, Visibility, label,
+    DelegateView, Delegates, Endpoints, Hostname, Locality, MergedRule, Namespace, Policies, Proxy, Registry,
+    Resolution, RouteRules, Service, ServiceKey, Visibility, label,
 };
 use std::sync::Arc;
 use tables::{Reads, Table};
@@ -264,6 +264,20 @@ pub(crate) fn route_rules(
 ) -> Option<RouteRules> {
     let mesh = reads.get(mesh, &())?;
     let stored = reads.get(virtual_services, key)?;
-    let visibility = Visibility::new(&stored.spec.export_to, &mesh.default_virtual_service_export_to, &key.namespace);
-    Some(RouteRules::new(key.clone(), Age::new(&stored.meta), visibility, &stored.spec))
+    // One without hosts only says what others delegate to it.
+    if stored.spec.hosts.is_empty() {
+        return None;
+    }
+    let visibility = |key: &ObjectKey, spec: &n::VirtualService| {
+        Visibility::new(&spec.export_to, &mesh.default_virtual_service_export_to, &key.namespace)
+    };
+    let mut delegates = Delegates::new();
+    for name in model::delegate::names(key, &stored.spec) {
+        if let Some(found) = reads.get(virtual_services, &name) {
+            let visibility = visibility(&name, &found.spec);
+            delegates.insert(name, DelegateView { visibility, spec: &found.spec });
+        }
+    }
+    let own = visibility(key, &stored.spec);
+    Some(RouteRules::new(key.clone(), Age::new(&stored.meta), own, &stored.spec, &delegates))
 }

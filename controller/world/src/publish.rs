@@ -168,6 +168,7 @@ pub(crate) struct Publisher {
     sets: BTreeMap<SetName, Layer>,
     views: BTreeMap<ConnectionId, Arc<View>>,
     rules: Ledger<crate::key::RuleKey>,
+    routes: Ledger<crds::ObjectKey>,
     shadowed: Ledger<model::Hostname>,
     unbound: Ledger<String>,
     clusters: Ledger<crate::outbound::SeenKey>,
@@ -245,6 +246,7 @@ impl Publisher {
     fn note(&mut self, k: &Catalog, o: &Outbound, x: &Sides, mesh: &[Problem]) -> bool {
         let changes = [
             self.rules.update(&k.rules, |it| &it.problems),
+            self.routes.update(&k.routes, |it| &it.problems),
             self.shadowed.update(&k.shadowed, |it| it),
             self.unbound.update(&k.unbound, |it| it),
             self.clusters.update(&o.clusters, |it| &it.problems),
@@ -270,6 +272,7 @@ impl Publisher {
             .rules
             .0
             .values()
+            .chain(self.routes.0.values())
             .chain(self.shadowed.0.values())
             .chain(self.unbound.0.values())
             .chain(self.clusters.0.values());

@@ -132,10 +132,16 @@ fn routes(dice: &mut Dice) -> Spec {
         route: vec![to(dice, 40), to(dice, 60)],
         ..Default::default()
     };
+    let delegate = n::Delegate { name: dice.pick(&["x", "y"]).into(), namespace: dice.pick(&["", "a", "b"]).into() };
+    let delegating = n::HttpRoute { delegate: Some(delegate), ..n::HttpRoute::default() };
+    let is_delegate = dice.roll(4) == 0;
+    let has_delegate = !is_delegate && dice.roll(3) == 0;
+    let host = dice.pick(&["x", "y", "x.example.com", "*.example.com", "loose.example.org"]);
+    let gateway = dice.pick(&["", "mesh", "gate", "a/gate"]);
     Spec::VirtualService(n::VirtualService {
-        hosts: strings(&[dice.pick(&["x", "y", "x.example.com", "*.example.com", "loose.example.org"])]),
-        gateways: strings(&[dice.pick(&["", "mesh", "gate", "a/gate"])]),
-        http: vec![http],
+        hosts: if is_delegate { vec![] } else { strings(&[host]) },
+        gateways: if is_delegate { vec![] } else { strings(&[gateway]) },
+        http: has_delegate.then_some(delegating).into_iter().chain([http]).collect(),
         export_to: strings(&[dice.pick(&["", "", "*", ".", "b"])]),
         ..Default::default()
     })

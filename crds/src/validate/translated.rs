@@ -5,14 +5,12 @@ use super::report::Report;
 use crate::mesh_config::MeshConfig;
 use crate::networking::{
     ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, OutboundTrafficPolicyMode, Resolution,
-    ServerTlsMode, ServiceEntry, TrafficPolicy, VirtualService,
+    ServerTlsMode, ServiceEntry, TrafficPolicy,
 };
 use crate::{ObjectKey, Problem, Reason, Spec};
 
 /// A field's path below its message, and whether it is set in a way that is not translated.
 type Line<T> = (&'static str, fn(&T) -> bool);
-
-const HTTP_ROUTE: &[Line<crate::networking::HttpRoute>] = &[("delegate", |route| route.delegate.is_some())];
 
 const DESTINATION_RULE: &[Line<DestinationRule>] = &[("workloadSelector", |rule| rule.workload_selector.is_some())];
 
@@ -46,7 +44,6 @@ pub(crate) fn mesh_config(config: &MeshConfig, object: &ObjectKey) -> Vec<Proble
 
 pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
     match spec {
-        Spec::VirtualService(service) => virtual_service(service, report),
         Spec::DestinationRule(rule) => destination_rule(rule, report),
         Spec::Gateway(gateway) => self::gateway(gateway, report),
         Spec::ServiceEntry(entry) => lines(SERVICE_ENTRY, entry, "spec", report),
@@ -62,12 +59,6 @@ pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
 fn lines<T>(table: &[Line<T>], value: &T, at: &str, report: &mut Report<'_>) {
     for (field, _) in table.iter().filter(|(_, is_set)| is_set(value)) {
         report.add(format!("{at}.{field}"), Reason::NotTranslated);
-    }
-}
-
-fn virtual_service(service: &VirtualService, report: &mut Report<'_>) {
-    for (i, route) in service.http.iter().enumerate() {
-        lines(HTTP_ROUTE, route, &format!("spec.http[{i}]"), report);
     }
 }
 

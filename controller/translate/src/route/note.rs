@@ -2,7 +2,7 @@
 
 use crds::{ObjectKey, Problem, Reason};
 
-/// Problems of one object.
+/// Problems, each of the object that is being read.
 pub(super) struct Notes<'a> {
     object: &'a ObjectKey,
     problems: Vec<Problem>,
@@ -11,6 +11,11 @@ pub(super) struct Notes<'a> {
 impl<'a> Notes<'a> {
     pub(super) fn new(object: &'a ObjectKey) -> Self {
         Self { object, problems: vec![] }
+    }
+
+    /// From here on: rules may be written in a delegate.
+    pub(super) fn about(&mut self, object: &'a ObjectKey) {
+        self.object = object;
     }
 
     pub(super) fn add(&mut self, field: impl Into<String>, reason: Reason) {

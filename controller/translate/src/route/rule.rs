@@ -6,18 +6,15 @@ use super::note::{Flaw, Notes};
 use super::{action, cors, everything, fault, header, operation, redirect};
 use crate::message;
 use crds::networking::{HttpMatchRequest, HttpRoute};
-use model::RouteRules;
+use model::{HttpRule, RouteRules};
 use xds::envoy::Route;
 use xds::envoy::route::route::Action;
 
 /// The routes that apply to the client and port, each match its own. A rule that takes every request ends them.
-pub(super) fn routes(context: &Rules<'_>, notes: &mut Notes<'_>) -> Vec<Route> {
+pub(super) fn routes<'a>(context: &Rules<'a>, notes: &mut Notes<'a>) -> Vec<Route> {
     let mut routes = vec![];
-    for (at, rule) in context.rules.http.iter().enumerate() {
-        // A delegate's rules stand in another VirtualService; that they are left out is said where this one is read.
-        if rule.delegate.is_some() {
-            continue;
-        }
+    for HttpRule { object, at, route: rule } in &context.rules.http {
+        notes.about(object);
         let field = format!("spec.http[{at}]");
         if rule.r#match.is_empty() {
             routes.extend(noted(route(context, rule, None, &field, notes), notes));

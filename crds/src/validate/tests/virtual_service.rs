@@ -77,6 +77,10 @@ fn something_must_be_routed() {
             ),
             ("{http: [{route: [{destination: {host: a}}]}]}", ""),
             (
+                "{http: [{delegate: {name: x}, route: [{destination: {host: a}}]}]}",
+                "!spec.http[0].delegate: delegate HTTP route cannot contain delegate",
+            ),
+            (
                 "{hosts: [a], exportTo: ['~'], http: [{route: [{destination: {host: a}}]}]}",
                 "!spec.exportTo: exportTo ~ (none)",
             ),
@@ -93,7 +97,10 @@ fn something_must_be_routed() {
     );
     http(&[
         ("name: x", "!: HTTP route, redirect or direct_response is required"),
-        ("delegate: {name: x}", "?.delegate: not translated"),
+        ("delegate: {name: x}", ""),
+        ("delegate: {name: x}, timeout: 1s, match: [{uri: {prefix: /}}]", ""),
+        ("delegate: {name: x}, redirect: {uri: /}", "!.redirect: root HTTP route must not specify redirect"),
+        ("delegate: {name: x}, route: [{destination: {host: a}}]", "!.route: root HTTP route must not specify route"),
         ("redirect: {uri: /}, route: [{destination: {host: a}}]", "!.route: HTTP route cannot contain both route and"),
         ("redirect: {uri: /}, rewrite: {uri: /}", "!.rewrite: HTTP route cannot contain both rewrite and redirect"),
         ("redirect: {uri: /}, fault: {abort: {httpStatus: 500}}", "!.fault: HTTP route cannot contain both fault"),

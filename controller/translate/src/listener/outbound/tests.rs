@@ -56,6 +56,7 @@ pub(in crate::listener) fn rules(host: &str, tcp: &[TcpRoute]) -> RouteRules {
         http: vec![],
         tls: vec![],
         tcp: tcp.to_vec(),
+        problems: vec![],
     }
 }
 

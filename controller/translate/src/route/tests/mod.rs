@@ -54,7 +54,8 @@ fn destination_rule(host: &str, spec: Value) -> MergedRule {
 fn rules(name: &str, spec: Value) -> RouteRules {
     let key = ObjectKey::new(Kind::VirtualService, "books", name);
     let meta = Meta { name: name.into(), namespace: "books".into(), ..Meta::default() };
-    RouteRules::new(key, Age::new(&meta), Visibility::Public, &serde_json::from_value(spec).unwrap())
+    let spec = serde_json::from_value(spec).unwrap();
+    RouteRules::new(key, Age::new(&meta), Visibility::Public, &spec, &model::Delegates::new())
 }
 
 const REVIEWS: &str = "reviews.books.svc.cluster.local";
