@@ -193,13 +193,21 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
         Kind::DestinationRule => read!(n::DestinationRule, spec, "spec").map(|s| Spec::DestinationRule(Box::new(s))),
         Kind::EnvoyFilter => read!(n::EnvoyFilter, spec, "spec").map(|s| Spec::EnvoyFilter(Box::new(s))),
         Kind::Gateway => read!(n::Gateway, spec, "spec").map(Spec::Gateway),
-        Kind::ServiceEntry => read!(n::ServiceEntry, spec, "spec").map(Spec::ServiceEntry),
+        Kind::ServiceEntry => read!(n::ServiceEntry, spec, "spec").map(|spec| {
+            let status = status(&whole);
+            Spec::ServiceEntry(n::ServiceEntry { status, ..spec })
+        }),
         Kind::Sidecar => read!(n::Sidecar, spec, "spec").map(|s| Spec::Sidecar(Box::new(s))),
         Kind::VirtualService => read!(n::VirtualService, spec, "spec").map(Spec::VirtualService),
         Kind::WorkloadEntry => read!(n::WorkloadEntry, spec, "spec").map(Spec::WorkloadEntry),
         Kind::PeerAuthentication => read!(s::PeerAuthentication, spec, "spec").map(Spec::PeerAuthentication),
         Kind::Unread(_) => None,
     }
+}
+
+/// Written by programs, not by users: what cannot be read of it is as good as not there.
+fn status<T: serde::de::DeserializeOwned + Default>(whole: &Value) -> T {
+    whole.get("status").and_then(|it| T::deserialize(it).ok()).unwrap_or_default()
 }
 
 fn kind_of(value: &Value) -> &'static str {

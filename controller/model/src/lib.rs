@@ -2,6 +2,7 @@
 //!
 //! Pure values and functions over Istio's and Kubernetes' objects. Knows nothing of Envoy, I/O or time.
 
+pub mod allocation;
 pub mod delegate;
 pub mod destination_rule;
 pub mod endpoint;
@@ -18,6 +19,7 @@ pub mod traffic_policy;
 pub mod virtual_service;
 pub mod visibility;
 
+pub use allocation::{Allocation, Allocator};
 pub use delegate::{DelegateView, Delegates, HttpRule};
 pub use destination_rule::MergedRule;
 pub use endpoint::{Address, Endpoint, Endpoints, Health, Locality, Peers, TlsMode};

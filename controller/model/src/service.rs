@@ -28,6 +28,8 @@ pub struct Service {
     /// Virtual IPs; empty for headless Services and ServiceEntries without addresses (`0.0.0.0` in Istio).
     /// Single addresses are /32 or /128.
     pub addresses: Vec<IpNet>,
+    /// Of a ServiceEntry without addresses: for those whose agent answers DNS ([`crate::allocation`]).
+    pub allocated: Vec<IpAddr>,
     pub ports: Vec<ServicePort>,
     pub visibility: Visibility,
     /// Kubernetes `spec.selector`, or a ServiceEntry's `workloadSelector`.
@@ -95,6 +97,11 @@ pub struct ServicePort {
 }
 
 impl Service {
+    /// Its addresses and networks, and what was allocated to it.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(IpNet::addr).chain(self.allocated.iter().copied())
+    }
+
     pub fn port(&self, number: u16) -> Option<&ServicePort> {
         self.ports.iter().find(|port| port.number == number)
     }
@@ -131,6 +138,7 @@ impl Service {
                 None => Resolution::Endpoints,
             },
             addresses: kube_addresses(spec),
+            allocated: vec![],
             ports: spec.ports.iter().map(ServicePort::from_kube).collect(),
             visibility: Visibility::new(&export_to, &mesh.default_service_export_to, &key.namespace),
             selector: spec.selector.clone(),
@@ -168,6 +176,7 @@ impl Service {
                 n::Resolution::DnsRoundRobin => Resolution::DnsRoundRobin,
             },
             addresses: spec.addresses.iter().filter_map(|text| parse_net(text)).collect(),
+            allocated: vec![],
             ports,
             visibility: Visibility::new(&spec.export_to, &mesh.default_service_export_to, &key.namespace),
             selector: spec.workload_selector.as_ref().map(|it| it.labels.clone()).unwrap_or_default(),

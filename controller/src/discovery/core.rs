@@ -1,6 +1,7 @@
 //! The control plane's one loop: every event from the API server and from proxies comes here, one at a time, and what
 //! follows from it is decided here. It owns the world and what is known of each connected proxy; it does no I/O.
 
+use super::addresses::Wanted;
 use super::identity::{self, Claim};
 use super::metrics::Metrics;
 use super::query::{ProxyRow, Query};
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     waiting: BTreeMap<ConnectionId, Waiting>,
     proxies: BTreeMap<ConnectionId, Connected>,
     mesh: watch::Sender<Arc<MeshConfig>>,
+    addresses: watch::Sender<Wanted>,
 }
 
 /// A proxy whose Pod has not been seen yet.
@@ -88,12 +90,18 @@ impl Core {
             waiting: BTreeMap::new(),
             proxies: BTreeMap::new(),
             mesh: watch::Sender::new(Arc::new(MeshConfig::default())),
+            addresses: watch::Sender::new(Wanted::default()),
         }
     }
 
     /// The MeshConfig in force.
     pub(crate) fn mesh(&self) -> watch::Receiver<Arc<MeshConfig>> {
         self.mesh.subscribe()
+    }
+
+    /// What should stand in the status of ServiceEntries.
+    pub(crate) fn addresses(&self) -> watch::Receiver<Wanted> {
+        self.addresses.subscribe()
     }
 
     /// Takes everything that has happened since the last time, in order, with one commit for all of it.
@@ -161,6 +169,14 @@ impl Core {
             self.found = problems;
         }
         self.hub.publish(changes.update);
+        let addresses = self.world.world().unwritten_addresses();
+        self.addresses.send_if_modified(|current| {
+            let differs = **current != *addresses;
+            if differs {
+                *current = Arc::new(addresses.clone());
+            }
+            differs
+        });
         let mesh = self.world.world().mesh_config();
         self.mesh.send_if_modified(|current| {
             let differs = **current != *mesh;

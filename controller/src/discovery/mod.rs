@@ -1,8 +1,10 @@
 //! `navarch discovery`: the control plane in Kubernetes, in istiod's place.
 //!
 //! [`process`] starts everything and owns every task; [`core`] is the one loop that decides; the rest are doors:
-//! [`door`] to xDS, [`http`] for readiness, metrics and debugging, [`injector`] for the webhooks' configuration.
+//! [`door`] to xDS, [`http`] for readiness, metrics and debugging, [`injector`] for the webhooks' configuration; [`addresses`]
+//! writes what was allocated to ServiceEntries.
 
+mod addresses;
 mod args;
 mod core;
 mod door;

@@ -1,5 +1,6 @@
 //! Starts the control plane and ends it: every task has its owner here.
 
+use super::addresses;
 use super::args::Discovery;
 use super::core::{Core, Event, IdentityCheck};
 use super::door;
@@ -121,11 +122,11 @@ impl Process {
             false => IdentityCheck::Off,
         };
         let core = Core::new(hub.clone(), self.metrics.clone(), check);
-        let mesh = core.mesh();
+        let (mesh, addresses) = (core.mesh(), core.addresses());
         self.watch(&events);
         let ads = self.serve_xds(&hub, &events).await?;
         self.serve_pages(&hub, &events, mesh).await?;
-        self.write();
+        self.write(addresses);
         self.serve_webhooks().await?;
         self.tasks.spawn(decide(core, receiver).map(Ok));
         drop(events);
@@ -260,7 +261,7 @@ impl Process {
     }
 
     /// What only one replica may do.
-    fn write(&mut self) {
+    fn write(&mut self, wanted: watch::Receiver<addresses::Wanted>) {
         let namespaces = self.leads(Election::NAMESPACES);
         let (client, authority, ending) = (self.client.clone(), self.authority.clone(), self.ending());
         self.tasks.spawn(async move {
@@ -272,6 +273,14 @@ impl Process {
             Ok(())
         });
         let leader = self.leads(Election::STATUS);
+        let (client, leads, ending) = (self.client.clone(), leader.clone(), self.ending());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = addresses::keep(client, wanted, leads) => {}
+                () = ending => {}
+            }
+            Ok(())
+        });
         let roots = self.roots();
         let names = webhook::bundle::Names {
             injection: self.environment.injection_webhook.clone(),

@@ -51,8 +51,8 @@ impl prost::Name for NameEntry {
 /// The names of one service: its host and, where it is headless, its pods'. A host without addresses is left to whoever
 /// else can resolve it.
 pub fn names(service: &Service, endpoints: Option<&Endpoints>) -> Vec<NameEntry> {
-    let own: Vec<IpAddr> =
-        service.addresses.iter().filter(|it| it.prefix_len() == it.max_prefix_len()).map(|it| it.addr()).collect();
+    let single = service.addresses.iter().filter(|it| it.prefix_len() == it.max_prefix_len());
+    let own: Vec<IpAddr> = single.map(|it| it.addr()).chain(service.allocated.iter().copied()).collect();
     let mut entries = vec![];
     let mut found: BTreeSet<IpAddr> = own.iter().copied().collect();
     if service.addresses.is_empty() && service.resolution == Resolution::Passthrough {

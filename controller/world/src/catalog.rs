@@ -9,8 +9,8 @@ use imbl::OrdSet;
 use model::endpoint::{self, PodFacts};
 use model::service::Age;
 use model::{
-    DelegateView, Delegates, Endpoints, Hostname, Locality, MergedRule, Namespace, Policies, Proxy, Registry,
-    Resolution, RouteRules, Service, ServiceKey, Visibility, label,
+    Allocation, DelegateView, Delegates, Endpoints, Hostname, Locality, MergedRule, Namespace, Policies, Proxy,
+    Registry, Resolution, RouteRules, Service, ServiceKey, Visibility, label,
 };
 use std::sync::Arc;
 use tables::{Reads, Table};
@@ -46,7 +46,7 @@ pub(crate) fn alias_target(_: &ObjectKey, service: &Stored<kube::Service>) -> Ve
 pub(crate) type ServiceTables<'t> = (
     (&'t Objects<kube::Service>, &'t Objects<()>),
     &'t Groups<ServiceKey, ObjectKey>,
-    &'t Objects<n::ServiceEntry>,
+    (&'t Objects<n::ServiceEntry>, &'t Table<ObjectKey, Allocation>),
     &'t Groups<Hostname, ObjectKey>,
     &'t Mesh,
 );
@@ -54,7 +54,9 @@ pub(crate) type ServiceTables<'t> = (
 /// Kubernetes Services win over ServiceEntries of the same host and namespace, the oldest ServiceEntry over others.
 pub(crate) fn service(
     reads: &mut Reads,
-    ((kube_services, namespaces), entries_by_service, service_entries, aliases_by_target, mesh): ServiceTables<'_>,
+    ((kube_services, namespaces), entries_by_service, (service_entries, allocations), aliases_by_target, mesh): ServiceTables<
+        '_,
+    >,
     key: &ServiceKey,
 ) -> Option<Service> {
     let mesh = reads.get(mesh, &())?;
@@ -71,7 +73,9 @@ pub(crate) fn service(
     }
     let entries = reads.members(entries_by_service, service_entries, key);
     let (object, oldest) = entries.min_by_key(|(_, stored)| Age::new(&stored.meta))?;
-    Some(Service::from_entry(&key.host, object, &oldest.meta, &oldest.spec, mesh).within(annotations))
+    let service = Service::from_entry(&key.host, object, &oldest.meta, &oldest.spec, mesh).within(annotations);
+    let allocated = reads.get(allocations, object).and_then(|it| it.get(&key.host)).cloned().unwrap_or_default();
+    Some(Service { allocated, ..service })
 }
 
 pub(crate) type HostTables<'t> = (&'t Groups<Hostname, ServiceKey>, &'t Table<ServiceKey, Service>);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use translate::listener::outbound::KnownAddresses;
 
 /// The DestinationRules of one namespace for one host or wildcard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +100,22 @@ impl ClusterKey {
         CERTIFICATES.map(|certificates| Self { certificates, ..self.clone() })
     }
 }
+
+/// What clients may differ by, in their outbound listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Client {
+    pub(crate) certificates: Certificates,
+    pub(crate) known: KnownAddresses,
+}
+
+pub(crate) const CLIENTS: [Client; 6] = [
+    Client { certificates: Certificates::None, known: KnownAddresses::None },
+    Client { certificates: Certificates::None, known: KnownAddresses::V4 },
+    Client { certificates: Certificates::None, known: KnownAddresses::All },
+    Client { certificates: Certificates::Workload, known: KnownAddresses::None },
+    Client { certificates: Certificates::Workload, known: KnownAddresses::V4 },
+    Client { certificates: Certificates::Workload, known: KnownAddresses::All },
+];
 
 /// What clients may differ by, in what they are sent of a service.
 pub(crate) const CERTIFICATES: [Certificates; 2] = [Certificates::None, Certificates::Workload];

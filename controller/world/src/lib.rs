@@ -99,6 +99,11 @@ impl World {
         self.mesh_maps.get(key).cloned().or_else(|| self.inputs.object(key))
     }
 
+    /// Addresses that should stand in the status of ServiceEntries and do not yet.
+    pub fn unwritten_addresses(&self) -> &BTreeMap<ObjectKey, Vec<crds::networking::ServiceEntryAddress>> {
+        self.inputs.unwritten()
+    }
+
     pub fn pod(&self, key: &ObjectKey) -> Option<&crds::kube::Pod> {
         self.inputs.pods.peek(key).map(|it| &it.spec)
     }

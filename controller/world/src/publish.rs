@@ -1,6 +1,6 @@
 //! The one door out: what a commit changed, in the words of the xDS server.
 
-use crate::key::{GatewayKey, InboundKey, SetKey};
+use crate::key::{Client, GatewayKey, InboundKey, SetKey};
 use crate::patched::{PatchedKey, Patcher};
 use crate::scope::Class;
 use crate::stage::{Catalog, NamesStage, Outbound, SeenSet, Sides, sets};
@@ -12,6 +12,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use tables::{Key, Table};
 use translate::envoy_filter::Context;
+use translate::listener::outbound::KnownAddresses;
 use xds::{ConnectionId, Layer, Resource, SetName, TypeUrl, Update, View};
 
 /// What a commit changed.
@@ -32,12 +33,15 @@ fn name(kind: &str, of: impl Display) -> SetName {
     format!("{kind} of {of}").into()
 }
 
-/// CDS and LDS differ by what clients can prove.
-fn client_name(kind: &str, of: impl Display, certificates: Certificates) -> SetName {
-    match certificates {
-        Certificates::None => name(kind, of),
-        Certificates::Workload => format!("{kind} over mutual TLS of {of}").into(),
-    }
+/// LDS differs by what clients can prove, and by whether they know the addresses that are allocated.
+fn listeners_name(of: &SetKey, client: Client) -> SetName {
+    let over = if client.certificates == Certificates::Workload { " over mutual TLS" } else { "" };
+    let with = match client.known {
+        KnownAddresses::None => "",
+        KnownAddresses::V4 => " with DNS (IPv4)",
+        KnownAddresses::All => " with DNS",
+    };
+    format!("lds{over}{with} of {of}").into()
 }
 
 fn seen_name(kind: &str, (set, vantage): &SeenSet) -> SetName {
@@ -68,7 +72,7 @@ const SECURE_CDS: &str = "cds over mutual TLS";
 pub(crate) fn view(class: &Class) -> (View, Vec<PatchedKey>) {
     let sets: Vec<SetKey> = sets(class).collect();
     let each = |kind: &'static str| sets.iter().map(move |set| name(kind, set));
-    let each_listener = sets.iter().map(|set| client_name("lds", set, class.certificates));
+    let each_listener = sets.iter().map(|set| listeners_name(set, class.client()));
     let inbound = |kind| class.inbound.iter().map(move |key| inbound_name(kind, key));
     let seen = |kind: &'static str| {
         let piles = sets.iter().flat_map(|set| [(set.clone(), Some(class.vantage.clone())), (set.clone(), None)]);
@@ -173,7 +177,7 @@ pub(crate) struct Publisher {
     unbound: Ledger<String>,
     clusters: Ledger<crate::outbound::SeenKey>,
     virtual_hosts: Ledger<crate::key::VirtualHostKey>,
-    listeners: Ledger<(crate::key::SlotKey, Certificates)>,
+    listeners: Ledger<(crate::key::SlotKey, Client)>,
     inbound: Ledger<Arc<InboundKey>>,
     gateways: Ledger<Arc<GatewayKey>>,
     gateway_listeners: Ledger<crate::gateway::GatewaySlot>,
@@ -197,7 +201,7 @@ impl Publisher {
             add(seen_name(kind, &it.key.0), it.new.as_deref());
         });
         o.eds.changes().iter().for_each(|it| add(seen_name("eds", &it.key), it.new.as_deref()));
-        o.lds.changes().iter().for_each(|it| add(client_name("lds", &it.key.0, it.key.1), it.new.as_deref()));
+        o.lds.changes().iter().for_each(|it| add(listeners_name(&it.key.0, it.key.1), it.new.as_deref()));
         o.rds.changes().iter().for_each(|it| add(name("rds", &it.key), it.new.as_deref()));
         o.scope_listeners.changes().iter().for_each(|it| add(name("lds extra", &it.key), it.new.as_deref()));
         names.nds.changes().iter().for_each(|it| add(name("nds", &it.key), it.new.as_deref()));

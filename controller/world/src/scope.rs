@@ -2,7 +2,7 @@
 
 use crate::catalog::{self, Groups, Mesh, Objects, Rules, is_routable};
 use crate::envoy_filter::{self, FilterTables};
-use crate::key::{ClusterKey, GatewayKey, InboundKey, Instance, Reach, RuleKey, RuleRef, ScopeKey, VantageKey};
+use crate::key::{Client, ClusterKey, GatewayKey, InboundKey, Instance, Reach, RuleKey, RuleRef, ScopeKey, VantageKey};
 use crds::mesh_config::{InterceptionMode, MeshConfig};
 use crds::networking::{CaptureMode, EgressListener, OutboundTrafficPolicy, Sidecar};
 use crds::{Kind, ObjectKey, kube};
@@ -14,11 +14,13 @@ use model::{
     RouteRules, Service, ServiceKey, Visibility, label,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tables::{Reads, Shared, Table};
 use translate::cluster::{self, Discovery};
 use translate::endpoint;
 use translate::envoy_filter::Patches;
+use translate::listener::outbound::KnownAddresses;
 use translate::name;
 use xds::ConnectionId;
 
@@ -34,6 +36,22 @@ pub(crate) struct Class {
     pub(crate) certificates: Certificates,
     pub(crate) dns_capture: DnsCapture,
     pub(crate) patches: Arc<Patches>,
+    pub(crate) known: KnownAddresses,
+}
+
+impl Class {
+    /// Of sidecars.
+    pub(crate) fn client(&self) -> Client {
+        Client { certificates: self.certificates, known: self.known }
+    }
+}
+
+fn known_addresses(proxy: &Proxy) -> KnownAddresses {
+    match proxy.dns_capture {
+        DnsCapture::Off => KnownAddresses::None,
+        DnsCapture::On if proxy.ips.iter().any(IpAddr::is_ipv6) => KnownAddresses::All,
+        DnsCapture::On => KnownAddresses::V4,
+    }
 }
 
 pub(crate) type ClassTables<'t> = (
@@ -54,7 +72,7 @@ pub(crate) fn class(
 ) -> Option<Class> {
     let proxy = reads.get(proxies, id)?.clone();
     let mesh = reads.get(mesh, &())?;
-    let (certificates, dns_capture) = (proxy.certificates, proxy.dns_capture);
+    let (certificates, dns_capture, known) = (proxy.certificates, proxy.dns_capture, known_addresses(&proxy));
     let vantage =
         VantageKey { locality: proxy.locality.clone(), node: proxy.node.clone(), labels: proxy.labels.clone() };
     let vantage = Arc::new(vantage);
@@ -78,6 +96,7 @@ pub(crate) fn class(
             certificates,
             dns_capture,
             patches,
+            known,
         });
     }
     let sidecar = select_sidecar(reads, &proxy, mesh, sidecars);
@@ -105,7 +124,7 @@ pub(crate) fn class(
     };
     let (scope, inbound) = (scope(labels, reach), Some(Arc::new(inbound)));
     let patches = envoy_filter::patches_of(reads, filters, (&proxy, &mesh.root_namespace), &[]);
-    Some(Class { scope, vantage, inbound, gateway: None, certificates, dns_capture, patches })
+    Some(Class { scope, vantage, inbound, gateway: None, certificates, dns_capture, known, patches })
 }
 
 fn select_sidecar(

@@ -16,6 +16,23 @@ pub struct ServiceEntry {
     pub workload_selector: Option<WorkloadSelector>,
     pub export_to: Vec<String>,
     pub subject_alt_names: Vec<String>,
+    /// Not of `spec`: what control planes say of it.
+    #[serde(skip)]
+    pub status: ServiceEntryStatus,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceEntryStatus {
+    pub addresses: Vec<ServiceEntryAddress>,
+}
+
+/// An address that was allocated to a host.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceEntryAddress {
+    pub value: String,
+    pub host: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]

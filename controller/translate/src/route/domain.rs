@@ -29,7 +29,7 @@ pub fn domains(service: &Service, port: u16, client_namespace: &str, form: Domai
     }
     // A whole network is nobody's name.
     let addresses = service.addresses.iter().filter(|net| net.prefix_len() == net.max_prefix_len());
-    names.extend(addresses.map(|net| bracketed(net.addr())));
+    names.extend(addresses.map(|net| net.addr()).chain(service.allocated.iter().copied()).map(bracketed));
     let mut domains: Vec<String> = vec![];
     for name in names {
         let written = match form {

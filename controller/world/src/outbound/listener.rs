@@ -1,15 +1,14 @@
 //! Outbound listeners.
 
-use super::cluster::{Clients, is_wanted};
 use super::placement::{PortClass, SlotClass, SlotGroups};
 use super::see::{OwnKey, SeeTables, client, destinations, merged_rule, see};
 use crate::catalog::Mesh;
-use crate::key::{Reach, ScopeKey, SetKey, SlotKey};
+use crate::key::{CLIENTS, Client, Reach, ScopeKey, SetKey, SlotKey};
 use crate::made::{Made, entry};
 use crate::scope::{Member, Scope};
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
-use model::{Certificates, Destinations, Hostname, RouteRules, ServiceKey};
+use model::{Destinations, Hostname, RouteRules, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tables::{Reads, Shared, Table};
@@ -49,16 +48,16 @@ pub(crate) type ListenerTables<'t> = (
     SeeTables<'t>,
     (&'t SlotGroups<ServiceKey>, &'t SlotGroups<OwnKey>),
     &'t Table<ObjectKey, RouteRules>,
-    (&'t Table<Arc<ScopeKey>, Scope>, &'t Clients),
+    (&'t Table<Arc<ScopeKey>, Scope>, &'t Listeners),
     &'t Mesh,
 );
 
 pub(crate) fn outbound_listener(
     reads: &mut Reads,
     (see_tables, (base_slots, own_slots), all_rules, (scopes, clients), mesh): ListenerTables<'_>,
-    (key, certificates): &(SlotKey, Certificates),
+    (key, of): &(SlotKey, Client),
 ) -> Option<Made> {
-    if !is_wanted(reads, clients, *certificates) {
+    if !is_wanted(reads, clients, *of) {
         return None;
     }
     let mesh = reads.get(mesh, &())?;
@@ -88,25 +87,39 @@ pub(crate) fn outbound_listener(
         found.push((member, rules, destinations(reads, see_tables, &key.set, hosts)));
     }
     found.sort_by(|a, b| a.0.service.age.cmp(&b.0.service.age));
+    let bind = Bind::parse(&key.bind)?;
     let mut members = vec![];
     for (member, rules, destinations) in &found {
         let Some(port) = member.service.port(key.port) else { continue };
+        if !bind_to_port && !listener::is_for(&member.service, port, &bind, of.known) {
+            continue;
+        }
         let rule = merged_rule(reads, see_tables.3, member.rule.as_ref());
         let rules = rules.map(|it| &**it);
         members.push(listener::Member { service: &member.service, port, rules, destinations, rule });
     }
     let owner = members.first().map(|it| it.service.object.clone())?;
     let slot = listener::Slot {
-        bind: Bind::parse(&key.bind)?,
+        bind,
         port: key.port,
         bind_to_port,
         members,
         policy,
         mesh,
         client: &client,
-        certificates: *certificates,
+        certificates: of.certificates,
     };
     Some(Made::optional(listener::listener(&slot), &owner))
+}
+
+/// Which kinds of clients are connected.
+pub(crate) type Listeners = Table<Client, ()>;
+
+/// Whether there is anybody to make it for. The plainest are made before anybody is there.
+fn is_wanted(reads: &mut Reads, clients: &Listeners, of: Client) -> bool {
+    let [plainest, others @ ..] = CLIENTS;
+    let mut is_there = |it: Client| reads.get(clients, &it).is_some();
+    is_there(of) || (of == plainest && !others.into_iter().any(is_there))
 }
 
 /// All HTTP services of a port make one and the same listener: the first stands for them.

@@ -134,7 +134,7 @@ impl Catalog {
         let from = (
             (&i.services, &i.namespaces),
             &self.entries_by_service,
-            &i.service_entries,
+            (&i.service_entries, &i.allocations),
             &self.aliases_by_target,
             &i.mesh,
         );
@@ -142,7 +142,7 @@ impl Catalog {
         c.group(&mut self.services_by_namespace, &self.services, |key, _| vec![key.namespace.clone()]);
         c.group(&mut self.services_by_pattern, &self.services, |key, _| key.host.patterns().collect());
         c.group(&mut self.services_by_audience, &self.services, |_, it| audience(&it.visibility));
-        c.group(&mut self.services_by_ip, &self.services, |_, it| it.addresses.iter().map(|net| net.addr()).collect());
+        c.group(&mut self.services_by_ip, &self.services, |_, it| it.ips().collect());
         let hosts = keys_from(&self.services, |key, _| [key.host.clone()]);
         c.derive(&mut self.hosts, &[&hosts], (&self.services_by_pattern, &self.services), catalog::public_service);
 

@@ -4,7 +4,8 @@ use crate::catalog::{Mesh, Objects};
 use crate::input::{Batch, Sorted, Stored};
 use crds::mesh_config::MeshConfig;
 use crds::{Kind, Object, ObjectKey, Spec, kube, networking as n, security as s};
-use model::Proxy;
+use model::{Allocation, Allocator, Proxy};
+use std::collections::BTreeMap;
 use tables::{Commit, Dump, Table};
 use xds::ConnectionId;
 
@@ -24,6 +25,9 @@ pub(crate) struct Inputs {
     pub(crate) virtual_services: Objects<n::VirtualService>,
     pub(crate) workload_entries: Objects<n::WorkloadEntry>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
+    /// Of ServiceEntries without addresses. Not of one entry alone, so they are made at the door.
+    pub(crate) allocations: Table<ObjectKey, Allocation>,
+    allocator: Allocator,
 }
 
 impl Inputs {
@@ -44,6 +48,8 @@ impl Inputs {
             virtual_services: c.table("virtual_services"),
             workload_entries: c.table("workload_entries"),
             proxies: c.table("proxies"),
+            allocations: c.table("allocations"),
+            allocator: Allocator::default(),
         }
     }
 
@@ -64,6 +70,9 @@ impl Inputs {
         c.input(&mut self.nodes, take(&mut sorted.nodes));
         c.input(&mut self.peer_authentications, take(&mut sorted.peer_authentications));
         c.input(&mut self.pods, take(&mut sorted.pods));
+        let entries = sorted.service_entries.iter();
+        let allocations =
+            self.allocator.apply(entries.map(|(key, it)| (key, it.as_ref().map(|it| (&it.meta, &it.spec)))));
         c.input(&mut self.service_entries, take(&mut sorted.service_entries));
         c.input(&mut self.services, take(&mut sorted.services));
         c.input(&mut self.sidecars, take(&mut sorted.sidecars));
@@ -71,6 +80,12 @@ impl Inputs {
         c.input(&mut self.virtual_services, take(&mut sorted.virtual_services));
         c.input(&mut self.workload_entries, take(&mut sorted.workload_entries));
         c.input(&mut self.proxies, proxies);
+        c.input(&mut self.allocations, allocations);
+    }
+
+    /// Addresses that should stand in the status of ServiceEntries and do not yet.
+    pub(crate) fn unwritten(&self) -> &BTreeMap<ObjectKey, Vec<n::ServiceEntryAddress>> {
+        self.allocator.unwritten()
     }
 
     /// As it was put in; a MeshConfig is not kept as an object.
@@ -135,6 +150,7 @@ impl Inputs {
             &self.virtual_services,
             &self.workload_entries,
             &self.proxies,
+            &self.allocations,
         ]
     }
 }

@@ -1,7 +1,7 @@
 //! What scopes send.
 
 use crate::catalog::Groups;
-use crate::key::{CERTIFICATES, ClusterKey, ScopeKey, SetKey, SlotKey, TableKey, VantageKey, VirtualHostKey};
+use crate::key::{CLIENTS, Client, ClusterKey, ScopeKey, SetKey, SlotKey, TableKey, VantageKey, VirtualHostKey};
 use crate::made::Made;
 use crate::outbound::{self, EncodedHost, Entry, HostMap, OwnKey, Placement, SeenKey, SlotGroups};
 use crate::scope::{Feed, Member};
@@ -36,8 +36,8 @@ pub(crate) struct Outbound {
     pub(crate) rds: Table<SetKey, Layer>,
     slots: SlotGroups<ServiceKey>,
     own_slots: SlotGroups<OwnKey>,
-    pub(crate) listeners: Table<(SlotKey, Certificates), Made>,
-    pub(crate) lds: Table<(SetKey, Certificates), Layer>,
+    pub(crate) listeners: Table<(SlotKey, Client), Made>,
+    pub(crate) lds: Table<(SetKey, Client), Layer>,
     pub(crate) scope_listeners: Table<Arc<ScopeKey>, Layer>,
 }
 
@@ -242,11 +242,11 @@ impl Outbound {
     fn commit_listeners(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
         c.group(&mut self.slots, &self.placements, |_, it| it.slots(&SetKey::Base));
         c.group(&mut self.own_slots, &self.own_placements, |(scope, _), it| it.slots(&SetKey::Own(scope.clone())));
-        let each = |slot: &SlotKey| CERTIFICATES.map(|of| (slot.clone(), of));
+        let each = |slot: &SlotKey| CLIENTS.map(|of| (slot.clone(), of));
         let base = keys_from(&self.slots, |key, _| each(&key.slot));
         let own = keys_from(&self.own_slots, |key, _| each(&key.slot));
         let see = (&k.hosts, &s.base, (&s.own_by_host, &s.own), &k.rules);
-        let from = (see, (&self.slots, &self.own_slots), &k.routes, (&s.scopes, &s.clients), &i.mesh);
+        let from = (see, (&self.slots, &self.own_slots), &k.routes, (&s.scopes, &s.listeners_for), &i.mesh);
         c.derive(&mut self.listeners, &[&base, &own], from, outbound::outbound_listener);
         c.collect(&mut self.lds, &self.listeners, |(key, of), made| {
             let resource = made.resource.clone()?;

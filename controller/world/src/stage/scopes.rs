@@ -1,7 +1,7 @@
 //! Who sees what.
 
 use crate::catalog::Groups;
-use crate::key::{Reach, ScopeKey};
+use crate::key::{Client, Reach, ScopeKey};
 use crate::outbound::OwnKey;
 use crate::scope::{self, Class, Member, Scope, Viewer};
 use model::{Certificates, Hostname, ProxyKind, ServiceKey};
@@ -17,6 +17,8 @@ pub(crate) struct Scopes {
     pub(crate) classes: Table<ConnectionId, Class>,
     /// Which kinds of clients are connected: only what they need is made.
     pub(crate) clients: Table<Certificates, ()>,
+    /// The same for outbound listeners.
+    pub(crate) listeners_for: Table<Client, ()>,
     pub(crate) scopes: Table<Arc<ScopeKey>, Scope>,
     /// Public services as any namespace sees them, and headless ones as gateways do.
     pub(crate) base: Table<ServiceKey, Member>,
@@ -65,6 +67,7 @@ impl Scopes {
         Self {
             classes: c.table("classes"),
             clients: c.table("clients"),
+            listeners_for: c.table("clients_of_listeners"),
             scopes: c.table("scopes"),
             base: c.table("base_members"),
             router_base: c.table("router_base_members"),
@@ -88,6 +91,8 @@ impl Scopes {
         c.derive(&mut self.classes, &[&proxies], from, scope::class);
         let clients = keys_from(&self.classes, |_, class| [class.certificates]);
         c.derive(&mut self.clients, &[&clients], (), |_, (), _| Some(()));
+        let listeners_for = keys_from(&self.classes, |_, class| class.inbound.is_some().then(|| class.client()));
+        c.derive(&mut self.listeners_for, &[&listeners_for], (), |_, (), _| Some(()));
         let scopes = keys_from(&self.classes, |_, class| [class.scope.clone()]);
         let from = (
             (&k.services, &k.hosts),
@@ -116,6 +121,15 @@ impl Scopes {
     }
 
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
-        vec![&self.classes, &self.clients, &self.scopes, &self.base, &self.router_base, &self.own, &self.own_by_host]
+        vec![
+            &self.classes,
+            &self.clients,
+            &self.listeners_for,
+            &self.scopes,
+            &self.base,
+            &self.router_base,
+            &self.own,
+            &self.own_by_host,
+        ]
     }
 }

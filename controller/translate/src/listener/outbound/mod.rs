@@ -6,7 +6,7 @@ mod slot;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use slot::{by_endpoint, headless_slots, rds_name, slots};
+pub use slot::{KnownAddresses, by_endpoint, headless_slots, is_for, rds_name, slots};
 
 use super::chain::{self, Chain, Content, Origin};
 use super::{Bind, ONE_CONNECTION_PER_EVENT, http, inspector, unknown_destination};

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The addresses and ports of a service port: HTTP shares the wildcard address with all HTTP services of the port;
-/// others have each of their own addresses, or the wildcard when they have none or only networks.
+/// others have each of their own addresses, or the wildcard when they have none or only networks. Those with allocated
+/// addresses have both: which of the two a proxy gets, [`is_for`] says.
 ///
 /// `sidecar_bind` is the bind of a Sidecar's egress listener. Without interception the default is 127.0.0.1.
 /// Empty for services that [`headless_slots`] places, for ports that need no listener, and when the bind is no address.
@@ -58,9 +59,37 @@ fn needs_endpoints(service: &Service) -> bool {
     service.registry == Registry::Kubernetes || !service.selector.is_empty()
 }
 
+/// Which allocated addresses a client knows, from the agent that answers its DNS queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KnownAddresses {
+    /// There is no such agent: the wildcard address stands for them.
+    None,
+    /// The client has no IPv6 address, and its kernel perhaps no IPv6.
+    V4,
+    All,
+}
+
+/// Whether a member belongs to a listener there.
+pub fn is_for(service: &Service, port: &ServicePort, bind: &Bind, known: KnownAddresses) -> bool {
+    let allocated = service.addresses.is_empty() && !service.allocated.is_empty() && !port.protocol.is_http();
+    let serves = |ip: &IpAddr| match known {
+        KnownAddresses::None => false,
+        KnownAddresses::V4 => ip.is_ipv4(),
+        KnownAddresses::All => true,
+    };
+    match bind {
+        _ if !allocated => true,
+        Bind::Ip(ip) if service.allocated.contains(ip) => serves(ip),
+        bind => *bind != Bind::ANY || !service.allocated.iter().any(serves),
+    }
+}
+
 fn captured(service: &Service, port: &ServicePort) -> BTreeSet<Bind> {
-    if port.protocol.is_http() || service.addresses.is_empty() {
+    if port.protocol.is_http() {
         return [Bind::ANY].into();
+    }
+    if service.addresses.is_empty() {
+        return service.allocated.iter().copied().map(Bind::Ip).chain([Bind::ANY]).collect();
     }
     service.addresses.iter().map(|net| if is_single(net) { Bind::Ip(net.addr()) } else { Bind::ANY }).collect()
 }

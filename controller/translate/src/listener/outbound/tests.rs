@@ -32,6 +32,7 @@ pub(in crate::listener) fn service(name: &str, address: &str, ports: &[(u16, Pro
         location: Location::Mesh,
         resolution: Resolution::Endpoints,
         addresses: ip.or_else(|| address.parse().ok()).into_iter().collect(),
+        allocated: vec![],
         ports: ports.iter().map(port).collect(),
         visibility: Visibility::Public,
         selector: BTreeMap::new(),
@@ -135,6 +136,28 @@ impl Made {
 }
 
 const PASS: &str = "| tcp PassthroughCluster";
+
+#[test]
+fn allocated_addresses_are_for_those_that_know_them() {
+    use KnownAddresses::{All, None, V4};
+    let both = ["240.240.0.1".parse().unwrap(), "2001:2::1".parse().unwrap()];
+    for (protocol, allocated, known, expected) in [
+        (Protocol::Tcp, &both[..], None, &["0.0.0.0"][..]),
+        (Protocol::Tcp, &both, V4, &["240.240.0.1"]),
+        (Protocol::Tcp, &both, All, &["2001:2::1", "240.240.0.1"]),
+        (Protocol::Tcp, &both[1..], V4, &["0.0.0.0"]),
+        (Protocol::Tcp, &[], All, &["0.0.0.0"]),
+        (Protocol::Http, &both, None, &["0.0.0.0"]),
+        (Protocol::Http, &both, All, &["0.0.0.0"]),
+    ] {
+        let service = Service { allocated: allocated.to_vec(), ..service("a", "", &[(80, protocol)]) };
+        let port = &service.ports[0];
+        let binds = slots(&service, port, InterceptionMode::Redirect, Option::None).into_iter().map(|(bind, _)| bind);
+        let mut binds: Vec<_> = binds.filter(|it| is_for(&service, port, it, known)).map(|it| it.to_string()).collect();
+        binds.sort();
+        assert_eq!(binds, expected, "{protocol:?} {allocated:?} {known:?}");
+    }
+}
 
 #[test]
 fn a_listener_on_the_wildcard_address_merges_as_istios_table_says() {
