@@ -83,6 +83,8 @@ pub enum Resolution {
     Dns,
     /// LOGICAL_DNS.
     DnsRoundRobin,
+    /// By the name in each request: a wildcard host has no address of its own.
+    DynamicDns,
     /// ExternalName: no cluster of its own; this host is an alias of the target.
     Alias(Hostname),
 }
@@ -170,10 +172,11 @@ impl Service {
                 n::Location::MeshInternal => Location::Mesh,
             },
             resolution: match spec.resolution {
-                n::Resolution::None | n::Resolution::DynamicDns => Resolution::Passthrough,
+                n::Resolution::None => Resolution::Passthrough,
                 n::Resolution::Static => Resolution::Endpoints,
                 n::Resolution::Dns => Resolution::Dns,
                 n::Resolution::DnsRoundRobin => Resolution::DnsRoundRobin,
+                n::Resolution::DynamicDns => Resolution::DynamicDns,
             },
             addresses: spec.addresses.iter().filter_map(|text| parse_net(text)).collect(),
             allocated: vec![],

@@ -8,6 +8,7 @@ use std::fmt::{self, Display, Formatter};
 /// Where Envoy sends what nobody wants.
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+pub const ALLOW_ANY_DYNAMIC_DNS_CLUSTER: &str = "AllowAnyDynamicDNSCluster";
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
@@ -22,6 +23,7 @@ pub const PASSTHROUGH_FILTER_CHAIN: &str = "PassthroughFilterChain";
 pub const HTTP_PROXY_ROUTE: &str = "http_proxy";
 /// Virtual hosts for hosts that the mesh does not know.
 pub const ALLOW_ANY: &str = "allow_any";
+pub const ALLOW_ANY_DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
 pub const BLOCK_ALL: &str = "block_all";
 /// The route that a service has without a VirtualService.
 pub const DEFAULT_ROUTE: &str = "default";

@@ -172,7 +172,7 @@ pub(crate) struct Publisher {
     sets: BTreeMap<SetName, Layer>,
     views: BTreeMap<ConnectionId, Arc<View>>,
     rules: Ledger<crate::key::RuleKey>,
-    routes: Ledger<crds::ObjectKey>,
+    routes: Ledger<ObjectKey>,
     shadowed: Ledger<model::Hostname>,
     unbound: Ledger<String>,
     clusters: Ledger<crate::outbound::SeenKey>,

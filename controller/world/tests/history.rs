@@ -78,8 +78,10 @@ fn slice(dice: &mut Dice) -> Spec {
 }
 
 fn entry(dice: &mut Dice) -> Spec {
+    let dynamic = dice.roll(4) == 0;
+    let host = dice.pick(&["x.example.com", "y.example.com", "x.a.svc.cluster.local"]);
     Spec::ServiceEntry(n::ServiceEntry {
-        hosts: strings(&[dice.pick(&["x.example.com", "y.example.com", "x.a.svc.cluster.local"])]),
+        hosts: strings(&[if dynamic { "*.example.com" } else { host }]),
         addresses: strings(&[dice.pick(&["", "240.0.0.1", "240.0.0.2"])]),
         ports: vec![n::Port {
             number: 80,
@@ -87,7 +89,10 @@ fn entry(dice: &mut Dice) -> Spec {
             protocol: dice.pick(&["HTTP", "TCP"]).into(),
             target_port: None,
         }],
-        resolution: [n::Resolution::None, n::Resolution::Static, n::Resolution::Dns][dice.roll(3)],
+        resolution: match dynamic {
+            true => n::Resolution::DynamicDns,
+            false => [n::Resolution::None, n::Resolution::Static, n::Resolution::Dns][dice.roll(3)],
+        },
         export_to: strings(&[dice.pick(&["", "*", ".", "b"])]),
         ..Default::default()
     })

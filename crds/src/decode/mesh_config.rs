@@ -5,7 +5,6 @@
 use super::typed::{self, Unknown};
 use crate::mesh_config::{MeshConfig, ProxyConfig};
 use crate::validate::mesh_config as check;
-use crate::validate::translated;
 use crate::{Object, ObjectKey, Problem, Reason, Spec, yaml};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -91,7 +90,6 @@ pub fn mesh_config(value: Value, last_good: &MeshConfig, object: &ObjectKey) -> 
     let default_config = fields.map.remove("defaultConfig");
     fields.rest();
     config.default_config = proxy_config(default_config, &last_good.default_config, object, &mut problems);
-    problems.extend(translated::mesh_config(&config, object));
     (config, problems)
 }
 

@@ -2,12 +2,10 @@
 //! its line, and nothing else.
 
 use super::report::Report;
-use crate::mesh_config::MeshConfig;
 use crate::networking::{
-    ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, OutboundTrafficPolicyMode, Resolution,
-    ServerTlsMode, ServiceEntry, TrafficPolicy,
+    ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, ServerTlsMode, TrafficPolicy,
 };
-use crate::{ObjectKey, Problem, Reason, Spec};
+use crate::{Reason, Spec};
 
 /// A field's path below its message, and whether it is set in a way that is not translated.
 type Line<T> = (&'static str, fn(&T) -> bool);
@@ -28,25 +26,12 @@ const LOAD_BALANCER: &[Line<LoadBalancer>] = &[
 const SERVER: &[Line<crate::networking::Server>] =
     &[("tls.mode", |server| server.tls.as_ref().is_some_and(|tls| tls.mode != ServerTlsMode::Passthrough))];
 
-const SERVICE_ENTRY: &[Line<ServiceEntry>] = &[("resolution", |entry| entry.resolution == Resolution::DynamicDns)];
-
 const INGRESS_LISTENER: &[Line<crate::networking::IngressListener>] = &[("tls", |listener| listener.tls.is_some())];
-
-/// The other fields of MeshConfig that are not translated have no type; [`crate::decode::mesh_config`] lists them.
-const MESH_CONFIG: &[Line<MeshConfig>] = &[("outboundTrafficPolicy.mode", |mesh| {
-    mesh.outbound_traffic_policy.mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns
-})];
-
-pub(crate) fn mesh_config(config: &MeshConfig, object: &ObjectKey) -> Vec<Problem> {
-    let set = MESH_CONFIG.iter().filter(|(_, is_set)| is_set(config));
-    set.map(|(field, _)| Problem::new(object, *field, Reason::NotTranslated)).collect()
-}
 
 pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
     match spec {
         Spec::DestinationRule(rule) => destination_rule(rule, report),
         Spec::Gateway(gateway) => self::gateway(gateway, report),
-        Spec::ServiceEntry(entry) => lines(SERVICE_ENTRY, entry, "spec", report),
         Spec::Sidecar(sidecar) => {
             for (i, listener) in sidecar.ingress.iter().enumerate() {
                 lines(INGRESS_LISTENER, listener, &format!("spec.ingress[{i}]"), report);

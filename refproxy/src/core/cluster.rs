@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, LbConfig, TransportSocketMatch,
+    ClusterDiscoveryType, CustomClusterType, DiscoveryType, LbConfig, TransportSocketMatch,
 };
 use envoy_types::pb::envoy::config::core::v3::{
     Address, HealthStatus, Metadata, TransportSocket, address, socket_address, transport_socket,
@@ -13,8 +13,13 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints};
 
 use super::{Walk, decode, message_name};
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::{
+    ClusterConfig as ForwardProxy, cluster_config::ClusterImplementationSpecifier,
+};
 use envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
+
+use prost::Name;
 
 use super::call::Request;
 use super::outcome::{Discovery, Endpoint, Outcome, Stop, unsupported};
@@ -38,7 +43,8 @@ pub(super) fn find(walk: &mut Walk<'_>, name: &str, request: Option<&Request>) -
     let kind = match &cluster.cluster_discovery_type {
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
             let discovery = Discovery::Custom(custom.name.clone());
-            return Ok(Found { discovery, endpoints: Vec::new(), subsets });
+            let endpoints = named(walk, cluster, custom)?;
+            return Ok(Found { discovery, endpoints, subsets });
         }
         Some(ClusterDiscoveryType::Type(kind)) => {
             DiscoveryType::try_from(*kind).map_err(|_| unsupported(format!("cluster[{name}].type")))?
@@ -56,13 +62,32 @@ pub(super) fn find(walk: &mut Walk<'_>, name: &str, request: Option<&Request>) -
             let address = original_destination(cluster, request, walk.restored)?;
             // Envoy made it up: it has no metadata.
             let tls = tls(cluster, None)?;
-            let made_up = |address| Endpoint { tls, ..Endpoint::original_destination(address) };
+            let made_up = |address: SocketAddr| Endpoint { tls, ..Endpoint::made_up(address.to_string()) };
             let endpoints = address.map(made_up).into_iter().collect();
             return Ok(Found { discovery: Discovery::OriginalDestination, endpoints, subsets });
         }
     };
     let endpoints = assignment.map(|it| endpoints(cluster, it)).transpose()?.unwrap_or_default();
     Ok(Found { discovery, endpoints, subsets })
+}
+
+/// A dynamic forward proxy has what a filter on the way has put into its DNS cache.
+fn named(walk: &Walk<'_>, cluster: &Cluster, custom: &CustomClusterType) -> Result<Vec<Endpoint>, Stop> {
+    let config = custom.typed_config.as_ref();
+    let Some(any) = config.filter(|it| message_name(it) == ForwardProxy::full_name()) else { return Ok(vec![]) };
+    let path = format!("cluster[{}].cluster_type", cluster.name);
+    let Some(ClusterImplementationSpecifier::DnsCacheConfig(cache)) =
+        decode::<ForwardProxy>(any, &path)?.cluster_implementation_specifier
+    else {
+        return Err(unsupported(path));
+    };
+    let Some(host) = walk.resolved.get(&cache.name) else { return Ok(vec![]) };
+    let tls = tls(cluster, None)?;
+    let port = if tls.is_some() { 443 } else { 80 };
+    // The last colon of an address without a port is within its brackets.
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port { host.clone() } else { format!("{host}:{port}") };
+    Ok(vec![Endpoint { tls, ..Endpoint::made_up(address) }])
 }
 
 fn eds_name(cluster: &Cluster) -> &str {

@@ -9,6 +9,9 @@ use envoy_types::pb::envoy::config::core::v3::scheme_header_transformation::Tran
 use envoy_types::pb::envoy::config::route::v3::{
     FilterConfig, Route, RouteAction, RouteConfiguration, VirtualHost, route,
 };
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::{
+    FilterConfig as ForwardProxy, filter_config::ImplementationSpecifier,
+};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, PathWithEscapedSlashesAction, RouteSpecifier, StripPortMode,
@@ -259,6 +262,15 @@ fn pass_filter(walk: &mut Walk<'_>, filter: &HttpFilter, path: &str) -> Result<(
         | "geoip"
         | "connect_grpc_bridge"
         | "set_filter_state" => {}
+        // Of requests that are routed to a cluster with the same cache.
+        "dynamic_forward_proxy" => {
+            let config: ForwardProxy = decode(any, &path)?;
+            let Some(ImplementationSpecifier::DnsCacheConfig(cache)) = config.implementation_specifier else {
+                return Err(unsupported(path));
+            };
+            let authority = walk.call.request.as_ref().map(|it| it.authority.clone()).unwrap_or_default();
+            walk.resolved.insert(cache.name, authority);
+        }
         "ext_authz" => {
             if decode::<ExtAuthz>(any, &path)?.clear_route_cache {
                 return Err(unsupported(format!("{path}.clear_route_cache")));

@@ -61,7 +61,14 @@ pub struct Config {
 /// assert_eq!(decision.outcome, Outcome::NoListener);
 /// ```
 pub fn decide(config: &Config, call: &Call) -> Decision {
-    let mut walk = Walk { config, call, restored: None, trace: trace::Trace::default(), at: At::default() };
+    let mut walk = Walk {
+        config,
+        call,
+        restored: None,
+        resolved: BTreeMap::new(),
+        trace: trace::Trace::default(),
+        at: At::default(),
+    };
     let outcome = listener::accept(&mut walk).unwrap_or_else(|stop| *stop);
     walk.trace.note(format!("outcome: {outcome}"));
     Decision { outcome, at: walk.at, trace: walk.trace.into_steps() }
@@ -73,6 +80,8 @@ struct Walk<'a> {
     call: &'a Call,
     /// Where the connection was going before it was redirected, once `original_dst` has found out.
     restored: Option<SocketAddr>,
+    /// What filters on the way have resolved, by DNS cache.
+    resolved: BTreeMap<String, String>,
     trace: trace::Trace,
     at: At,
 }

@@ -4,6 +4,9 @@ use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType as So
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::{
+    FilterConfig as SniForwardProxy, filter_config::PortSpecifier,
+};
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
@@ -48,6 +51,16 @@ pub(super) fn serve(
             "tcp_proxy.v3.TcpProxy" => {
                 let proxy: TcpProxy = decode(any, &filter_path)?;
                 return tcp_proxy(walk, &proxy, cluster_from_sni, &filter_path);
+            }
+            "sni_dynamic_forward_proxy.v3.FilterConfig" => {
+                let config: SniForwardProxy = decode(any, &filter_path)?;
+                let port = match config.port_specifier {
+                    Some(PortSpecifier::PortValue(port)) => port,
+                    None => connection.local.port().into(),
+                };
+                if let (Some(cache), Some(sni)) = (config.dns_cache_config, &connection.sni) {
+                    walk.resolved.insert(cache.name, format!("{sni}:{port}"));
+                }
             }
             "sni_cluster.v3.SniCluster" => cluster_from_sni.clone_from(&connection.sni),
             "rbac.v3.RBAC"

@@ -1,7 +1,6 @@
 //! What a call comes to.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
@@ -205,10 +204,10 @@ pub(super) fn rejected(path: impl Into<String>, reason: impl Into<String>) -> St
 }
 
 impl Endpoint {
-    /// The endpoint that an `ORIGINAL_DST` cluster makes up for a connection.
-    pub(super) fn original_destination(address: SocketAddr) -> Self {
+    /// The endpoint that a cluster without a list makes up for a connection or a request.
+    pub(super) fn made_up(address: String) -> Self {
         Self {
-            address: address.to_string(),
+            address,
             hostname: String::new(),
             weight: 1,
             priority: 0,

@@ -1,6 +1,7 @@
 //! The clusters that every proxy has: for traffic that no service explains.
 
 use super::{connection_pool, http_protocol::HttpProtocol};
+use crate::forward_proxy::DnsCache;
 use crate::{message, name};
 use crds::Duration;
 use crds::mesh_config::MeshConfig;
@@ -24,6 +25,20 @@ pub fn passthrough(mesh: &MeshConfig) -> Cluster {
     original_destination(name::PASSTHROUGH_CLUSTER, mesh)
 }
 
+/// To wherever an HTTP request says, for hosts that the mesh does not know.
+pub fn allow_any_dynamic_dns(mesh: &MeshConfig) -> Cluster {
+    let cluster_type = part::ClusterDiscoveryType::ClusterType(DnsCache::Unknown.cluster_type());
+    let mut cluster = Cluster {
+        name: name::ALLOW_ANY_DYNAMIC_DNS_CLUSTER.into(),
+        alt_stat_name: name::StatName(name::ALLOW_ANY_DYNAMIC_DNS_CLUSTER).to_string(),
+        cluster_discovery_type: Some(cluster_type),
+        lb_policy: part::LbPolicy::ClusterProvided.into(),
+        ..Cluster::default()
+    };
+    onward(&mut cluster, mesh);
+    cluster
+}
+
 /// To the workload beside the proxy, on a port that no service names.
 pub fn inbound_passthrough(mesh: &MeshConfig) -> Cluster {
     Cluster {
@@ -32,8 +47,6 @@ pub fn inbound_passthrough(mesh: &MeshConfig) -> Cluster {
     }
 }
 
-/// The mesh's default connection pool applies, except for what belongs to HTTP: there the idle timeout is fixed, as
-/// these connections are pooled by address and would pile up.
 fn original_destination(name: &str, mesh: &MeshConfig) -> Cluster {
     let mut cluster = Cluster {
         name: name.into(),
@@ -42,11 +55,17 @@ fn original_destination(name: &str, mesh: &MeshConfig) -> Cluster {
         lb_policy: part::LbPolicy::ClusterProvided.into(),
         ..Cluster::default()
     };
-    connection_pool::apply_defaults(&mut cluster, mesh);
+    onward(&mut cluster, mesh);
+    cluster
+}
+
+/// The mesh's default connection pool applies, except for what belongs to HTTP: there the idle timeout is fixed, as
+/// these connections are pooled by address and would pile up.
+fn onward(cluster: &mut Cluster, mesh: &MeshConfig) {
+    connection_pool::apply_defaults(cluster, mesh);
     let mut protocol = HttpProtocol::downstream();
     protocol.common_mut().idle_timeout = message::duration(IDLE_TIMEOUT);
-    protocol.finish(&mut cluster);
-    cluster
+    protocol.finish(cluster);
 }
 
 /// The source address that tells iptables (`-s 127.0.0.6/32 -j RETURN`) that a connection comes from the proxy's

@@ -16,11 +16,12 @@ mod security;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use fixed::{black_hole, inbound_passthrough, passthrough};
+pub use fixed::{allow_any_dynamic_dns, black_hole, inbound_passthrough, passthrough};
 pub use inbound::{InboundClusterInput, InboundEndpoint, inbound};
 pub use load_balancer::hash_policies;
 
 use crate::endpoint::{AssignmentInput, Vantage, load_assignment};
+use crate::forward_proxy::DnsCache;
 use crate::{Translated, message, name, tls};
 use crds::Reason;
 use crds::mesh_config::MeshConfig;
@@ -53,11 +54,16 @@ pub enum Discovery {
     StrictDns,
     LogicalDns,
     OriginalDst,
+    /// A dynamic forward proxy.
+    Dynamic,
 }
 
 /// How Envoy finds the service's endpoints. Gateways do not know an original destination, so they ask for the
 /// endpoints instead.
 pub fn discovery(service: &Service, kind: ProxyKind, policy: &Policy<'_>) -> Discovery {
+    if service.resolution == Resolution::DynamicDns {
+        return Discovery::Dynamic;
+    }
     if policy.load_balancer.and_then(|it| it.simple) == Some(SimpleLb::Passthrough) {
         return Discovery::OriginalDst;
     }
@@ -65,6 +71,7 @@ pub fn discovery(service: &Service, kind: ProxyKind, policy: &Policy<'_>) -> Dis
         (Resolution::Passthrough, ProxyKind::Sidecar) => Discovery::OriginalDst,
         (Resolution::Dns, _) => Discovery::StrictDns,
         (Resolution::DnsRoundRobin, _) => Discovery::LogicalDns,
+        (Resolution::DynamicDns, _) => Discovery::Dynamic,
         (Resolution::Passthrough | Resolution::Endpoints | Resolution::Alias(_), _) => Discovery::Eds,
     }
 }
@@ -84,6 +91,8 @@ pub fn cluster(input: &ClusterInput<'_>) -> Option<Translated<Cluster>> {
 pub fn cluster_seen_from(input: &ClusterInput<'_>, vantage: Option<&Vantage>) -> Option<Translated<Cluster>> {
     let ClusterInput { service, port, subset, rule, mesh, kind, .. } = *input;
     let unknown_subset = subset.is_some_and(|name| rule.and_then(|it| it.subset(name)).is_none());
+    // There are no endpoints to choose among.
+    let unknown_subset = unknown_subset || (subset.is_some() && service.resolution == Resolution::DynamicDns);
     if port.protocol == Protocol::Udp || matches!(service.resolution, Resolution::Alias(_)) || unknown_subset {
         return None;
     }
@@ -92,14 +101,15 @@ pub fn cluster_seen_from(input: &ClusterInput<'_>, vantage: Option<&Vantage>) ->
     let mut remarks = Remarks::new(rule, mesh);
     let mut cluster = Cluster {
         name: name::OutboundCluster { port: port.number, subset, host: &service.key.host }.to_string(),
-        cluster_discovery_type: Some(part::ClusterDiscoveryType::Type(discovery.envoy_type().into())),
-        common_lb_config: Some(part::CommonLbConfig::default()),
+        cluster_discovery_type: Some(discovery.envoy_type(service)),
+        common_lb_config: (discovery != Discovery::Dynamic).then(part::CommonLbConfig::default),
         metadata: Some(metadata::outbound(input)),
         ..Cluster::default()
     };
     cluster.alt_stat_name = stat_name(input, &cluster.name);
     match discovery {
         Discovery::Eds => cluster.eds_cluster_config = Some(eds_config(&cluster.name)),
+        Discovery::Dynamic => {}
         Discovery::OriginalDst => cluster.lb_config = port_override(service, port),
         Discovery::StrictDns | Discovery::LogicalDns => {
             let endpoints = input.endpoints?;
@@ -113,7 +123,10 @@ pub fn cluster_seen_from(input: &ClusterInput<'_>, vantage: Option<&Vantage>) ->
     protocol.upgrade(port.protocol, policy.connection_pool, mesh);
     connection_pool::apply(&mut cluster, &mut protocol, &policy, mesh, &mut remarks);
     outlier_detection::apply(&mut cluster, &mut protocol, service, &policy, &mut remarks);
-    load_balancer::apply(&mut cluster, service, &policy, mesh, &mut remarks);
+    match discovery {
+        Discovery::Dynamic => cluster.lb_policy = part::LbPolicy::ClusterProvided.into(),
+        _ => load_balancer::apply(&mut cluster, service, &policy, mesh, &mut remarks),
+    }
     security::apply(&mut cluster, input, discovery, &policy);
     proxy_protocol(&mut cluster, &policy, &mut remarks);
     protocol.finish(&mut cluster);
@@ -121,13 +134,17 @@ pub fn cluster_seen_from(input: &ClusterInput<'_>, vantage: Option<&Vantage>) ->
 }
 
 impl Discovery {
-    fn envoy_type(self) -> part::DiscoveryType {
-        match self {
+    fn envoy_type(self, service: &Service) -> part::ClusterDiscoveryType {
+        part::ClusterDiscoveryType::Type(i32::from(match self {
             Self::Eds => part::DiscoveryType::Eds,
             Self::StrictDns => part::DiscoveryType::StrictDns,
             Self::LogicalDns => part::DiscoveryType::LogicalDns,
             Self::OriginalDst => part::DiscoveryType::OriginalDst,
-        }
+            Self::Dynamic => {
+                let cache = DnsCache::Host(service.key.host.clone());
+                return part::ClusterDiscoveryType::ClusterType(cache.cluster_type());
+            }
+        }))
     }
 }
 

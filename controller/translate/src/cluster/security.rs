@@ -20,6 +20,7 @@ pub(super) fn apply(cluster: &mut Cluster, input: &ClusterInput<'_>, discovery: 
         }
         // The latter two are not translated, which validation says.
         Some((ClientTlsMode::Disable | ClientTlsMode::Simple | ClientTlsMode::Mutual, _)) => {}
+        None if discovery == Discovery::Dynamic => {}
         None if !input.mesh.enable_auto_mtls || input.service.location == Location::External => {}
         // Envoy makes the endpoints up, and they have no metadata: all of them take it, or it is not spoken.
         None if discovery == Discovery::OriginalDst => {

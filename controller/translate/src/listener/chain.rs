@@ -20,7 +20,7 @@ pub(super) struct Chain<'a> {
     /// Destinations. Empty: any.
     pub(super) cidrs: Vec<IpNet>,
     pub(super) content: Content,
-    pub(super) filter: Filter,
+    pub(super) filters: Vec<Filter>,
     /// Of the VirtualService that made it.
     pub(super) metadata: Option<Metadata>,
     pub(super) origin: Origin<'a>,
@@ -82,7 +82,7 @@ impl Chain<'_> {
         });
         FilterChain {
             filter_chain_match,
-            filters: vec![self.filter],
+            filters: self.filters,
             metadata: self.metadata,
             transport_socket_connect_timeout: message::duration(HANDSHAKE_TIMEOUT),
             ..Default::default()
@@ -149,7 +149,7 @@ mod tests {
             server_names: names.iter().map(|it| it.to_string()).collect(),
             cidrs: destinations(cidrs.iter().map(|it| it.parse().unwrap())),
             content,
-            filter: tcp::plain("x", "x", vec![]),
+            filters: vec![tcp::plain("x", "x", vec![])],
             metadata: None,
             origin: Origin { object: &key, field: "f".into(), name: "old".into() },
         };

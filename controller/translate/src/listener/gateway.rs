@@ -75,6 +75,7 @@ fn http_chain<'a>(input: &GatewayListenerInput<'a>, address: &str) -> Option<Cha
         mesh: input.mesh,
         // The gateway does not tell HTTP from other traffic of a port that is sniffed: requests say what they are.
         upstream_alpn: (input.certificates == Certificates::Workload).then_some(tls::ALPN_OF_REQUESTS),
+        resolved: vec![],
     };
     let origin = Origin { object: &first.gateway, field: "spec.servers".into(), name: first.gateway.to_string() };
     Some(opaque_chain(vec![], http::filter(&manager), origin))
@@ -190,7 +191,7 @@ fn opaque_chain(
     filter: envoy_types::pb::envoy::config::listener::v3::Filter,
     origin: Origin<'_>,
 ) -> Chain<'_> {
-    Chain { server_names, cidrs: vec![], content: Content::Any, filter, metadata: None, origin }
+    Chain { server_names, cidrs: vec![], content: Content::Any, filters: vec![filter], metadata: None, origin }
 }
 
 fn finish(input: &GatewayListenerInput<'_>, listener_name: String, chains: Vec<Chain<'_>>) -> Listener {

@@ -1,6 +1,7 @@
 //! The HTTP connection manager and its filters (`istio.md` 2.5), for stock Envoy: without Istio's own extensions.
 
 use super::{access_log, network_filter};
+use crate::forward_proxy::{self, DnsCache};
 use crate::message;
 use crds::mesh_config::{MeshConfig, Normalization};
 use envoy_types::pb::envoy::config::core::v3::{
@@ -38,6 +39,8 @@ pub(super) struct Manager<'a> {
     pub(super) mesh: &'a MeshConfig,
     /// What upstream connections of the mesh say that they carry; `None`: what their cluster says.
     pub(super) upstream_alpn: Option<&'static str>,
+    /// Hosts that are resolved when they are asked for.
+    pub(super) resolved: Vec<DnsCache>,
 }
 
 pub(super) enum Routes {
@@ -68,7 +71,7 @@ fn http_connection_manager(manager: &Manager<'_>) -> HttpConnectionManager {
     HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: manager.stat_prefix.clone(),
-        http_filters: http_filters(manager.protocol, manager.upstream_alpn),
+        http_filters: http_filters(manager),
         http_protocol_options: http_protocol_options(*role),
         http2_protocol_options: http2_protocol_options(*role, manager.protocol),
         server_name: "istio-envoy".into(),
@@ -147,7 +150,7 @@ fn set_current_client_cert_details(role: Role) -> Option<SetCurrentClientCertDet
 }
 
 /// In Istio's order, less what stock Envoy does not have.
-fn http_filters(protocol: Protocol, upstream_alpn: Option<&str>) -> Vec<HttpFilter> {
+fn http_filters(manager: &Manager<'_>) -> Vec<HttpFilter> {
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(
@@ -155,16 +158,19 @@ fn http_filters(protocol: Protocol, upstream_alpn: Option<&str>) -> Vec<HttpFilt
         )),
         ..Default::default()
     };
-    let grpc_web = (protocol == Protocol::GrpcWeb).then(|| http_filter("envoy.filters.http.grpc_web", &GrpcWeb {}));
+    let grpc_web =
+        (manager.protocol == Protocol::GrpcWeb).then(|| http_filter("envoy.filters.http.grpc_web", &GrpcWeb {}));
     let filters = [
         http_filter("envoy.filters.http.grpc_stats", &grpc_stats),
         // Routes configure these two (`typed_per_filter_config`).
         http_filter("envoy.filters.http.fault", &HttpFault::default()),
         http_filter("envoy.filters.http.cors", &Cors {}),
     ];
-    let alpn = upstream_alpn.map(|it| http_filter("envoy.filters.http.set_filter_state", &application_protocols(it)));
+    let alpn =
+        manager.upstream_alpn.map(|it| http_filter("envoy.filters.http.set_filter_state", &application_protocols(it)));
+    let resolved = manager.resolved.iter().map(|it| http_filter(forward_proxy::HTTP_FILTER, &it.http_filter()));
     let router = http_filter("envoy.filters.http.router", &Router::default());
-    grpc_web.into_iter().chain(filters).chain(alpn).chain([router]).collect()
+    grpc_web.into_iter().chain(filters).chain(alpn).chain(resolved).chain([router]).collect()
 }
 
 /// In the place of the ALPN of whichever cluster the request goes to, where that speaks TLS: what Istio's own ALPN
@@ -214,7 +220,15 @@ pub(super) mod tests {
 
     fn made(role: Role, protocol: Protocol, mesh: &MeshConfig) -> HttpConnectionManager {
         let routes = Routes::Discovered("80".into());
-        manager(&filter(&Manager { stat_prefix: "x;".into(), routes, role, protocol, mesh, upstream_alpn: None }))
+        manager(&filter(&Manager {
+            stat_prefix: "x;".into(),
+            routes,
+            role,
+            protocol,
+            mesh,
+            upstream_alpn: None,
+            resolved: vec![],
+        }))
     }
 
     #[test]

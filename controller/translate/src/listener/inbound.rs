@@ -135,6 +135,7 @@ fn passthrough(mesh: &MeshConfig) -> Filters {
         protocol: Protocol::Auto,
         mesh,
         upstream_alpn: None,
+        resolved: vec![],
     };
     Filters { http: http::filter(&manager), bytes: tcp::plain(cluster, cluster, access_log::file(mesh)) }
 }
@@ -165,6 +166,7 @@ fn http_filter(chain_name: &str, port: &InboundPort<'_>, mesh: &MeshConfig) -> F
         protocol: port.protocol,
         mesh,
         upstream_alpn: None,
+        resolved: vec![],
     })
 }
 

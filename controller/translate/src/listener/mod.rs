@@ -15,13 +15,16 @@ mod tcp;
 
 pub use inbound::{InboundInput, InboundPort, inbound, virtual_inbound};
 
-use crate::{message, name};
+use crate::forward_proxy::DnsCache;
+use crate::{message, name, route};
 use crds::mesh_config::{InterceptionMode, MeshConfig};
 use crds::networking::{Destination, OutboundTrafficPolicy, OutboundTrafficPolicyMode};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, filter};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use model::{Hostname, Protocol};
 use prost::{Message, Name};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -70,8 +73,14 @@ impl fmt::Display for Bind {
 }
 
 /// The listener that an application uses as its HTTP proxy (`proxyHttpPort`, or a Sidecar's egress listener of
-/// protocol HTTP_PROXY); `route` is `http_proxy` or the port.
-pub fn http_proxy(bind: &str, port: u16, route: &name::SidecarRoute, mesh: &MeshConfig) -> Listener {
+/// protocol HTTP_PROXY); `route` is `http_proxy` or the port, `resolved` are hosts in it that Envoy resolves.
+pub fn http_proxy(
+    bind: &str,
+    port: u16,
+    route: &name::SidecarRoute,
+    mesh: &MeshConfig,
+    resolved: Vec<DnsCache>,
+) -> Listener {
     let listener_name = name::Listener { bind, port }.to_string();
     let manager = http::Manager {
         stat_prefix: name::StatName(&format!("outbound_{listener_name}")).to_string(),
@@ -80,6 +89,7 @@ pub fn http_proxy(bind: &str, port: u16, route: &name::SidecarRoute, mesh: &Mesh
         protocol: Protocol::HttpProxy,
         mesh,
         upstream_alpn: None,
+        resolved,
     };
     let address = Bind::parse(bind).map_or_else(|| message::socket_address(bind, port), |it| it.address(port));
     Listener {
@@ -102,6 +112,16 @@ pub fn http_proxy(bind: &str, port: u16, route: &name::SidecarRoute, mesh: &Mesh
 /// there is none, treated as `policy` says.
 pub fn virtual_outbound(policy: &OutboundTrafficPolicy, interception: InterceptionMode, mesh: &MeshConfig) -> Listener {
     let port = mesh.proxy_listen_port;
+    let by_name = unknown_hosts(policy, mesh);
+    let chains = [
+        Some(black_hole(name::VIRTUAL_OUTBOUND_BLACK_HOLE, port)),
+        by_name.clone(),
+        Some(FilterChain {
+            name: name::VIRTUAL_OUTBOUND_CATCH_ALL_TCP.to_owned(),
+            filters: vec![unknown_destination(policy, mesh)],
+            ..Default::default()
+        }),
+    ];
     Listener {
         name: name::VIRTUAL_OUTBOUND.to_owned(),
         address: Some(Bind::ANY.address(port)),
@@ -110,16 +130,41 @@ pub fn virtual_outbound(policy: &OutboundTrafficPolicy, interception: Intercepti
         traffic_direction: core::TrafficDirection::Outbound.into(),
         max_connections_to_accept_per_socket_event: ONE_CONNECTION_PER_EVENT,
         access_log: access_log::of_listener(mesh),
-        filter_chains: vec![
-            black_hole(name::VIRTUAL_OUTBOUND_BLACK_HOLE, port),
-            FilterChain {
-                name: name::VIRTUAL_OUTBOUND_CATCH_ALL_TCP.to_owned(),
-                filters: vec![unknown_destination(policy, mesh)],
-                ..Default::default()
-            },
-        ],
+        listener_filters: by_name.iter().map(|_| inspector::http(&BTreeSet::new())).collect(),
+        filter_chains: chains.into_iter().flatten().collect(),
         ..Default::default()
     }
+}
+
+/// Plain HTTP to unknown hosts, where Envoy resolves those.
+fn unknown_hosts(policy: &OutboundTrafficPolicy, mesh: &MeshConfig) -> Option<FilterChain> {
+    let resolved = vec![resolved(policy)?];
+    let name = name::ALLOW_ANY_DYNAMIC_DNS;
+    let table =
+        RouteConfiguration { virtual_hosts: vec![route::catch_all(policy)], ..route::route_configuration(name) };
+    let manager = http::Manager {
+        stat_prefix: name::StatName(&format!("outbound_{}_{name}", name::VIRTUAL_OUTBOUND)).to_string(),
+        routes: http::Routes::Inline(Box::new(table)),
+        role: http::Role::Outbound,
+        protocol: Protocol::Http,
+        mesh,
+        upstream_alpn: None,
+        resolved,
+    };
+    Some(FilterChain {
+        name: format!("{}-http", name::VIRTUAL_OUTBOUND_CATCH_ALL_TCP),
+        filter_chain_match: Some(FilterChainMatch {
+            application_protocols: chain::PLAIN_HTTP.map(String::from).to_vec(),
+            ..Default::default()
+        }),
+        filters: vec![http::filter(&manager)],
+        ..Default::default()
+    })
+}
+
+/// What must be resolved so that unknown hosts can be reached.
+pub fn resolved(policy: &OutboundTrafficPolicy) -> Option<DnsCache> {
+    (policy.mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns).then_some(DnsCache::Unknown)
 }
 
 /// Connections to the listener's own port would otherwise be forwarded to it forever.
@@ -193,12 +238,30 @@ mod tests {
             (policy(AllowAny, Some("p.com")), "outbound|3128|v1|p.com"),
         ] {
             let listener = virtual_outbound(&policy, InterceptionMode::Redirect, &MeshConfig::default());
-            let chain = &listener.filter_chains[1];
+            let by_name = policy.mode == AllowAnyDynamicDns;
+            assert_eq!(
+                (listener.filter_chains.len(), listener.listener_filters.len()),
+                (2 + by_name as usize, by_name as usize)
+            );
+            let chain = &listener.filter_chains.last().unwrap();
             assert_eq!(chain.name, "virtualOutbound-catchall-tcp");
             let proxy = tcp::tests::proxy(&chain.filters[0]);
             assert_eq!(proxy.cluster_specifier, Some(ClusterSpecifier::Cluster(expected.into())));
             assert_eq!(proxy.stat_prefix, expected);
         }
+    }
+
+    #[test]
+    fn plain_http_to_unknown_hosts_is_resolved_where_the_mesh_says_so() {
+        let policy = policy(OutboundTrafficPolicyMode::AllowAnyDynamicDns, None);
+        let listener = virtual_outbound(&policy, InterceptionMode::Redirect, &MeshConfig::default());
+        let chain = &listener.filter_chains[1];
+        assert_eq!(chain.name, "virtualOutbound-catchall-tcp-http");
+        assert_eq!(chain.filter_chain_match.as_ref().unwrap().application_protocols, ["http/1.1", "h2c"]);
+        let manager = http::tests::manager(&chain.filters[0]);
+        let [.., resolving, router] = manager.http_filters.as_slice() else { panic!("{:?}", manager.http_filters) };
+        assert_eq!(resolving.name, "envoy.filters.http.dynamic_forward_proxy");
+        assert_eq!(router.name, "envoy.filters.http.router");
     }
 
     #[test]
@@ -217,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_http_proxy_listener_has_a_route_table_of_its_own() {
-        let listener = http_proxy("127.0.0.1", 15002, &name::SidecarRoute::HttpProxy, &MeshConfig::default());
+        let listener = http_proxy("127.0.0.1", 15002, &name::SidecarRoute::HttpProxy, &MeshConfig::default(), vec![]);
         assert_eq!(listener.name, "127.0.0.1_15002");
         assert_eq!(listener.bind_to_port, None);
         let manager = http::tests::manager(&listener.filter_chains[0].filters[0]);

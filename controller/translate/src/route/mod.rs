@@ -128,16 +128,17 @@ fn everything() -> RouteMatch {
     RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..RouteMatch::default() }
 }
 
-/// The virtual host for hosts that nothing else knows: onward to where the client wanted, to the egress proxy, or 502.
-///
-/// `ALLOW_ANY_DYNAMIC_DNS` is treated as `ALLOW_ANY`: where traffic is captured the client has resolved the name.
+/// The virtual host for hosts that nothing else knows: onward to where the client wanted, or to where the host's name
+/// leads, to the egress proxy, or 502.
 pub fn catch_all(policy: &OutboundTrafficPolicy) -> VirtualHost {
     let (name, action) = match policy.mode {
         OutboundTrafficPolicyMode::RegistryOnly => {
             (name::BLOCK_ALL, Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() }))
         }
-        OutboundTrafficPolicyMode::AllowAny | OutboundTrafficPolicyMode::AllowAnyDynamicDns => {
-            (name::ALLOW_ANY, Action::Route(unlimited(egress_cluster(policy))))
+        OutboundTrafficPolicyMode::AllowAny => (name::ALLOW_ANY, Action::Route(unlimited(egress_cluster(policy)))),
+        OutboundTrafficPolicyMode::AllowAnyDynamicDns => {
+            let cluster = name::ALLOW_ANY_DYNAMIC_DNS_CLUSTER.to_owned();
+            (name::ALLOW_ANY_DYNAMIC_DNS, Action::Route(unlimited(cluster)))
         }
     };
     let route = Route { name: name.to_owned(), r#match: Some(everything()), action: Some(action), ..Route::default() };

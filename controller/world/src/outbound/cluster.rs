@@ -135,5 +135,7 @@ pub(crate) fn fed(member: &Member, feed: Feed) -> impl Iterator<Item = &ClusterK
 
 /// What every captured proxy has: the clusters and listeners that stand for "anything else".
 pub(crate) fn shared_clusters(mesh: &MeshConfig) -> Layer {
-    [cluster::black_hole(), cluster::passthrough(mesh)].iter().map(entry).collect()
+    let by_name = translate::listener::resolved(&mesh.outbound_traffic_policy);
+    let by_name = by_name.map(|_| cluster::allow_any_dynamic_dns(mesh));
+    [cluster::black_hole(), cluster::passthrough(mesh)].iter().chain(&by_name).map(entry).collect()
 }

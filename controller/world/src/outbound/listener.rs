@@ -8,10 +8,11 @@ use crate::made::{Made, entry};
 use crate::scope::{Member, Scope};
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
-use model::{Destinations, Hostname, RouteRules, ServiceKey};
+use model::{Destinations, Hostname, RouteRules, Service, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tables::{Reads, Shared, Table};
+use translate::forward_proxy::DnsCache;
 use translate::listener::{Bind, outbound as listener};
 use translate::name::SidecarRoute;
 use xds::Layer;
@@ -19,11 +20,12 @@ use xds::Layer;
 /// The listeners of a scope that stand for no service: what catches everything else, and HTTP proxies.
 pub(crate) fn scope_listeners(
     reads: &mut Reads,
-    (scopes, mesh): (&Table<Arc<ScopeKey>, Scope>, &Mesh),
+    (scopes, services, mesh): (&Table<Arc<ScopeKey>, Scope>, &Table<ServiceKey, Service>, &Mesh),
     key: &Arc<ScopeKey>,
 ) -> Option<Layer> {
     let mesh = reads.get(mesh, &())?;
     let scope = reads.get(scopes, key)?;
+    let resolved = resolved(reads, services, scope);
     let mut listeners = vec![];
     let (mut interception, mut proxy_port) = (InterceptionMode::Redirect, None);
     if let Reach::Full { interception: mode, http_proxy_port, .. } = &key.reach {
@@ -32,16 +34,24 @@ pub(crate) fn scope_listeners(
     if interception != InterceptionMode::None {
         listeners.push(translate::listener::virtual_outbound(&scope.policy, interception, mesh));
     }
-    listeners.extend(
-        proxy_port.map(|port| translate::listener::http_proxy("127.0.0.1", port, &SidecarRoute::HttpProxy, mesh)),
-    );
+    let http_proxy = |bind: &str, port, route: &SidecarRoute| {
+        translate::listener::http_proxy(bind, port, route, mesh, resolved.clone())
+    };
+    listeners.extend(proxy_port.map(|port| http_proxy("127.0.0.1", port, &SidecarRoute::HttpProxy)));
     for egress in scope.egress.iter().filter(|it| it.is_http_proxy()) {
         if let Some(port) = egress.port {
             let bind = egress.bind.as_deref().unwrap_or("127.0.0.1");
-            listeners.push(translate::listener::http_proxy(bind, port, &SidecarRoute::Port(port), mesh));
+            listeners.push(http_proxy(bind, port, &SidecarRoute::Port(port)));
         }
     }
     Some(listeners.iter().map(entry).collect())
+}
+
+/// What an HTTP proxy's requests may ask for that Envoy resolves. Only wildcard hosts are looked at.
+fn resolved(reads: &mut Reads, services: &Table<ServiceKey, Service>, scope: &Scope) -> Vec<DnsCache> {
+    let wildcards = scope.services.iter().filter(|(host, _)| host.is_wildcard());
+    let known = wildcards.filter_map(|(_, key)| DnsCache::of(reads.get(services, key)?));
+    known.chain(translate::listener::resolved(&scope.policy)).collect()
 }
 
 pub(crate) type ListenerTables<'t> = (
@@ -130,7 +140,7 @@ fn slot_members<K: tables::Key>(
     host: fn(&K) -> &Hostname,
 ) -> Vec<Hostname> {
     let mut hosts = vec![];
-    for (class, most) in [(PortClass::Http, 1), (PortClass::Other, usize::MAX)] {
+    for (class, most) in [(PortClass::Http, 1), (PortClass::Resolved, usize::MAX), (PortClass::Other, usize::MAX)] {
         let group = reads.get(groups, &SlotClass { slot: slot.clone(), class });
         hosts.extend(group.into_iter().flat_map(|it| it.iter()).take(most).map(|it| host(it).clone()));
     }

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tables::{Reads, Table};
+use translate::forward_proxy::DnsCache;
 use translate::listener::outbound as listener;
 use translate::name;
 
@@ -29,7 +30,11 @@ pub(crate) struct Placement {
 impl Placement {
     /// `bind`: the address that a listener of the sidecar's own binds.
     fn add_slots(&mut self, service: &Service, port: &ServicePort, bind: Option<&str>, ips: &[IpAddr]) {
-        let class = if port.protocol.is_http() { PortClass::Http } else { PortClass::Other };
+        let class = match (port.protocol.is_http(), DnsCache::of(service)) {
+            (true, None) => PortClass::Http,
+            (true, Some(_)) => PortClass::Resolved,
+            (false, _) => PortClass::Other,
+        };
         let mut slots = listener::slots(service, port, InterceptionMode::Redirect, bind);
         if bind.is_none() && listener::by_endpoint(service, port) {
             slots.extend(listener::headless_slots(service, port, ips.iter().copied(), None));
@@ -127,7 +132,7 @@ pub(crate) fn own_placement(
     let same_service = base.is_some_and(|it| it.service == *service);
     let same_rules = base.is_some_and(|it| it.rule == own.member.rule && it.routes == own.member.routes);
     // All HTTP services of a port share one listener, whatever their rules are.
-    placement.slots.retain(|(_, _, class)| !same_service || !(same_rules || *class == PortClass::Http));
+    placement.slots.retain(|(_, _, class)| !same_service || !(same_rules || *class != PortClass::Other));
     Some(placement)
 }
 
@@ -187,6 +192,8 @@ pub(crate) struct SlotClass {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum PortClass {
     Http,
+    /// HTTP to hosts that Envoy resolves: the listener knows each.
+    Resolved,
     Other,
 }
 

@@ -253,7 +253,7 @@ impl Outbound {
             Some(((key.set.clone(), *of), resource.name.clone(), Some(resource)))
         });
         let scopes = keys_from(&s.scopes, |key, _| (key.kind == ProxyKind::Sidecar).then(|| key.clone()));
-        c.derive(&mut self.scope_listeners, &[&scopes], (&s.scopes, &i.mesh), outbound::scope_listeners);
+        c.derive(&mut self.scope_listeners, &[&scopes], (&s.scopes, &k.services, &i.mesh), outbound::scope_listeners);
     }
 
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {

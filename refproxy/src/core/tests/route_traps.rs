@@ -1,7 +1,16 @@
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, CustomClusterType};
 use envoy_types::pb::envoy::config::route::v3::route_action::UpgradeConfig;
 use envoy_types::pb::envoy::config::route::v3::route_match::ConnectMatcher;
 use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use envoy_types::pb::envoy::config::route::v3::{FilterConfig, VirtualHost};
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::{
+    ClusterConfig, cluster_config::ClusterImplementationSpecifier,
+};
+use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::{
+    FilterConfig as ForwardProxy, filter_config::ImplementationSpecifier,
+};
 use envoy_types::pb::envoy::extensions::filters::http::lua::v3::Lua;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::Rds;
@@ -246,6 +255,31 @@ fn filters_gate_or_are_not_modelled() {
     assert_eq!((reached(&decision).as_str(), decision.at.gates.len()), ("a", 0));
     base.http_filters.insert(0, http_filter(&Lua::default()));
     assert!(is_unsupported(&decide(&http_config(&base), &call("h", "/"))));
+}
+
+#[test]
+fn a_forward_proxy_finds_what_a_filter_with_the_same_cache_has_resolved() {
+    let cache = |name: &str| DnsCacheConfig { name: name.into(), ..DnsCacheConfig::default() };
+    let proxy = ClusterConfig {
+        cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(cache("a"))),
+        ..ClusterConfig::default()
+    };
+    let custom = CustomClusterType { name: "dfp".into(), typed_config: Some(any(&proxy)) };
+    for (filtered, expected) in [("a", vec!["h:80"]), ("b", vec![])] {
+        let filter = ForwardProxy {
+            implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(cache(filtered))),
+            ..ForwardProxy::default()
+        };
+        let mut manager = manager(any_host(vec![route_named("a", prefix("/"))]));
+        manager.http_filters.insert(0, http_filter(&filter));
+        let mut config = http_config(&manager);
+        let kind = Some(ClusterDiscoveryType::ClusterType(custom.clone()));
+        let cluster = Cluster { name: "a".into(), cluster_discovery_type: kind, ..Cluster::default() };
+        config.clusters.insert("a".into(), cluster);
+        let decision = decide(&config, &call("h", "/"));
+        let found: Vec<_> = decision.forward().unwrap().endpoints.iter().map(|it| it.address.as_str()).collect();
+        assert_eq!(found, expected, "{filtered}");
+    }
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn resolution_and_proxy_decide_the_type() {
         ("NONE", ProxyKind::Router, Discovery::Eds),
         ("DNS", ProxyKind::Sidecar, Discovery::StrictDns),
         ("DNS_ROUND_ROBIN", ProxyKind::Router, Discovery::LogicalDns),
+        ("DYNAMIC_DNS", ProxyKind::Sidecar, Discovery::Dynamic),
     ] {
         let service = service("HTTP", resolution);
         assert_eq!(discovery(&service, kind, &Policy::default()), expected, "{resolution} {kind:?}");
@@ -70,6 +71,28 @@ fn resolution_and_proxy_decide_the_type() {
     let passthrough = rule(json!({"trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}));
     let policy = policy(Some(&passthrough), 80, None, &mesh);
     assert_eq!(discovery(&service("HTTP", "STATIC"), ProxyKind::Router, &policy), Discovery::OriginalDst);
+}
+
+#[test]
+fn a_wildcard_host_is_resolved_by_each_request() {
+    let mesh = MeshConfig::default();
+    let rule = rule(json!({"host": "api.example.com", "subsets": [{"name": "v1"}], "trafficPolicy": {
+        "loadBalancer": {"simple": "PASSTHROUGH"}, "connectionPool": {"tcp": {"maxConnections": 7}},
+    }}));
+    let service = service("GRPC", "DYNAMIC_DNS");
+    let made = cluster(&input(&service, Some(&rule), &mesh)).unwrap().resource;
+    let cache = json!({"name": "api.example.com_dfp_dns_cache", "dnsLookupFamily": "V4_PREFERRED"});
+    let expected = json!({
+        "type": null, "lbPolicy": "CLUSTER_PROVIDED", "commonLbConfig": null, "edsClusterConfig": null,
+        "clusterType": {"name": "envoy.clusters.dynamic_forward_proxy", "typedConfig": {
+            "dnsCacheConfig": cache, "allowInsecureClusterOptions": true,
+        }},
+        "http": {"explicitHttpConfig": {"http2ProtocolOptions": {}}},
+    });
+    assert_part(&json_of(&made), &expected, "dynamic");
+    assert_eq!(made.circuit_breakers.unwrap().thresholds[0].max_connections, message::uint32(7));
+    let subset = ClusterInput { subset: Some("v1"), ..input(&service, Some(&rule), &mesh) };
+    assert_eq!(cluster(&subset), None, "there is nothing to choose a subset of");
 }
 
 #[test]

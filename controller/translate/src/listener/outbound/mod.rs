@@ -10,6 +10,7 @@ pub use slot::{KnownAddresses, by_endpoint, headless_slots, is_for, rds_name, sl
 
 use super::chain::{self, Chain, Content, Origin};
 use super::{Bind, ONE_CONNECTION_PER_EVENT, http, inspector, unknown_destination};
+use crate::forward_proxy::DnsCache;
 use crate::route::Client;
 use crate::{Translated, message, name, tls};
 use crds::mesh_config::MeshConfig;
@@ -186,15 +187,22 @@ fn http_chain<'a>(slot: &'a Slot<'a>, member: &'a Member<'a>, class: Class) -> C
         mesh: slot.mesh,
         upstream_alpn: (class == Class::Auto && slot.certificates == Certificates::Workload)
             .then_some(tls::ALPN_OF_REQUESTS),
+        resolved: resolved(slot),
     };
     Chain {
         server_names: vec![],
         cidrs: vec![],
         content: if sniffs(slot, member, class) { Content::SniffedHttp } else { Content::Any },
-        filter: http::filter(&manager),
+        filters: vec![http::filter(&manager)],
         metadata: None,
         origin: origin(member),
     }
+}
+
+/// Of all services that share the route table, and of unknown hosts.
+fn resolved(slot: &Slot<'_>) -> Vec<DnsCache> {
+    let known = slot.members.iter().filter(|it| it.port.protocol.is_http()).filter_map(|it| DnsCache::of(it.service));
+    known.chain(super::resolved(slot.policy)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Whether the HTTP chain only takes what looks like HTTP. An explicit HTTP proxy takes everything.

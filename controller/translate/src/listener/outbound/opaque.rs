@@ -2,8 +2,9 @@
 //! service itself.
 
 use super::{Member, Slot, origin, slot::is_single};
+use crate::forward_proxy::{self, DnsCache};
 use crate::listener::chain::{Chain, Content, Origin, destinations};
-use crate::listener::{sni, tcp};
+use crate::listener::{network_filter, sni, tcp};
 use crate::message;
 use crds::networking::{L4MatchAttributes, TcpRoute, TlsMatchAttributes};
 use crds::{Problem, Reason};
@@ -176,7 +177,7 @@ impl<'a> Opaque<'_, 'a> {
             server_names,
             cidrs,
             content: Content::Any,
-            filter,
+            filters: vec![filter],
             metadata: Some(message::config_metadata(&rules.object)),
             origin: Origin { object: &rules.object, field, name: rules.object.to_string() },
         }
@@ -189,11 +190,13 @@ impl<'a> Opaque<'_, 'a> {
             [only] => only,
             _ => self.member.port,
         };
+        let by_name = DnsCache::of(service);
+        let by_name = by_name.map(|it| network_filter(forward_proxy::SNI_FILTER, &it.sni_filter(port.number)));
         Chain {
             server_names,
             cidrs: self.networks.clone(),
             content: Content::Any,
-            filter: tcp::to_service(service, port, rule, self.slot.mesh),
+            filters: by_name.into_iter().chain([tcp::to_service(service, port, rule, self.slot.mesh)]).collect(),
             metadata: None,
             origin: origin(self.member),
         }

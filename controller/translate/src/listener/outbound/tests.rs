@@ -138,6 +138,27 @@ impl Made {
 const PASS: &str = "| tcp PassthroughCluster";
 
 #[test]
+fn hosts_that_envoy_resolves_are_resolved_by_a_filter() {
+    let of = |name: &str, protocol| Service {
+        resolution: Resolution::DynamicDns,
+        addresses: vec![],
+        ..service(name, "", &[(80, protocol)])
+    };
+    let services = [of("b", Protocol::Http), service("c", "", &[(80, Protocol::Http)]), of("a", Protocol::Grpc)];
+    let made = made("0.0.0.0", &services, None, false);
+    let listener = made.listener.unwrap();
+    let manager = crate::listener::http::tests::manager(&listener.filter_chains[0].filters[0]);
+    let names: Vec<_> = manager.http_filters.iter().map(|it| it.name.as_str()).collect();
+    let resolving: Vec<_> = names.iter().filter(|it| it.ends_with("dynamic_forward_proxy")).collect();
+    assert_eq!((resolving.len(), names.last()), (2, Some(&"envoy.filters.http.router")), "{names:?}");
+    let made = self::made("0.0.0.0", &[of("a", Protocol::Tls)], None, false);
+    let filters: Vec<_> = made.listener.iter().flat_map(|it| &it.filter_chains[0].filters).collect();
+    let names: Vec<_> = filters.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["envoy.filters.network.sni_dynamic_forward_proxy", "envoy.filters.network.tcp_proxy"]);
+    assert_eq!(made.inspectors(), ["tls_inspector"], "the name is read from the handshake");
+}
+
+#[test]
 fn allocated_addresses_are_for_those_that_know_them() {
     use KnownAddresses::{All, None, V4};
     let both = ["240.240.0.1".parse().unwrap(), "2001:2::1".parse().unwrap()];

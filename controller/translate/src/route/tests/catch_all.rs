@@ -15,6 +15,12 @@ fn outbound_traffic_policy() {
             onward("outbound|3128|a|out.com"),
             Value::Null,
         ),
+        (
+            json!({"mode": "ALLOW_ANY_DYNAMIC_DNS"}),
+            "allow_any_dynamic_dns",
+            onward("AllowAnyDynamicDNSCluster"),
+            Value::Null,
+        ),
         (json!({"mode": "REGISTRY_ONLY"}), "block_all", Value::Null, json!({"status": 502})),
     ] {
         let host = catch_all(&serde_json::from_value(policy).unwrap());
