@@ -199,7 +199,11 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
         }),
         Kind::Sidecar => read!(n::Sidecar, spec, "spec").map(|s| Spec::Sidecar(Box::new(s))),
         Kind::VirtualService => read!(n::VirtualService, spec, "spec").map(Spec::VirtualService),
-        Kind::WorkloadEntry => read!(n::WorkloadEntry, spec, "spec").map(Spec::WorkloadEntry),
+        Kind::WorkloadEntry => read!(n::WorkloadEntry, spec, "spec").map(|spec| {
+            let status = status(&whole);
+            Spec::WorkloadEntry(n::WorkloadEntry { status, ..spec })
+        }),
+        Kind::WorkloadGroup => read!(n::WorkloadGroup, spec, "spec").map(|s| Spec::WorkloadGroup(Box::new(s))),
         Kind::PeerAuthentication => read!(s::PeerAuthentication, spec, "spec").map(Spec::PeerAuthentication),
         Kind::Unread(_) => None,
     }

@@ -24,6 +24,7 @@ pub enum Kind {
     Sidecar,
     VirtualService,
     WorkloadEntry,
+    WorkloadGroup,
     /// A kind that navarch does not read. No [`Object`] ever has it: it occurs only in the key of a `Problem`.
     Unread(&'static str),
 }
@@ -47,6 +48,7 @@ impl Kind {
             Self::Sidecar => "Sidecar",
             Self::VirtualService => "VirtualService",
             Self::WorkloadEntry => "WorkloadEntry",
+            Self::WorkloadGroup => "WorkloadGroup",
             Self::Unread(name) => name,
         }
     }
@@ -127,4 +129,5 @@ pub enum Spec {
     Sidecar(Box<n::Sidecar>),
     VirtualService(n::VirtualService),
     WorkloadEntry(n::WorkloadEntry),
+    WorkloadGroup(Box<n::WorkloadGroup>),
 }

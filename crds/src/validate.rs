@@ -24,6 +24,7 @@ pub(crate) mod translated;
 mod unreachable;
 mod virtual_service;
 mod workload_entry;
+mod workload_group;
 
 use crate::{Object, Problem, Spec};
 use report::Report;
@@ -42,6 +43,7 @@ pub fn object(object: &Object) -> Vec<Problem> {
         Spec::Sidecar(sidecar) => sidecar::validate(sidecar, object, &mut report),
         Spec::VirtualService(service) => virtual_service::validate(service, object, &mut report),
         Spec::WorkloadEntry(entry) => workload_entry::validate(entry, &mut report),
+        Spec::WorkloadGroup(group) => workload_group::validate(group, &mut report),
         Spec::ConfigMap(_)
         | Spec::Deployment(_)
         | Spec::EndpointSlice(_)

@@ -333,6 +333,17 @@ pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &
     }
 }
 
+/// Whether calls may go to a WorkloadEntry. One of a WorkloadGroup with a probe is annotated, and not there until its
+/// probe has succeeded.
+pub fn is_healthy(entry: &n::WorkloadEntry, meta: &Meta) -> bool {
+    /// As Go reads a boolean.
+    const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
+    let checked = meta.annotations.get("proxy.istio.io/health-checks-enabled");
+    let checked = checked.is_some_and(|it| TRUE.contains(&it.as_str()));
+    let healthy = entry.status.conditions.iter().find(|it| it.r#type == "Healthy");
+    !checked || healthy.is_some_and(|it| it.status == "True")
+}
+
 /// A pod that a ServiceEntry's `workloadSelector` selects. As behind a Service, it has to be ready.
 pub fn add_pod(endpoints: &mut Endpoints, service: &Service, pod: &PodFacts) {
     if !pod.is_ready {
@@ -416,6 +427,28 @@ mod tests {
         assert!(Arc::ptr_eq(&workload, &workloads.of(&alike)));
         let other = PodFacts { name: "reviews-v2-5d9-abcd".into(), ..pod };
         assert_eq!(&*workloads.of(&other).name, "reviews-v2");
+    }
+
+    #[test]
+    fn a_workload_that_is_probed_is_there_once_its_probe_has_succeeded() {
+        for (annotation, status, expected) in [
+            (None, None, true),
+            (None, Some("False"), true),
+            (Some("false"), Some("False"), true),
+            (Some("no boolean"), Some("False"), true),
+            (Some("true"), Some("True"), true),
+            (Some("1"), Some("True"), true),
+            (Some("true"), Some("False"), false),
+            (Some("true"), Some("Unknown"), false),
+            (Some("true"), None, false),
+        ] {
+            let condition = |it: &str| n::Condition { r#type: "Healthy".into(), status: it.into() };
+            let mut entry = n::WorkloadEntry::default();
+            entry.status.conditions = status.map(condition).into_iter().collect();
+            let annotation = annotation.map(|it| ("proxy.istio.io/health-checks-enabled".to_owned(), it.to_owned()));
+            let meta = Meta { annotations: Arc::new(annotation.into_iter().collect()), ..Meta::default() };
+            assert_eq!(is_healthy(&entry, &meta), expected, "{annotation:?} {status:?}", annotation = meta.annotations);
+        }
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Display for ConfigPath<'_> {
             Kind::ServiceEntry => "service-entry",
             Kind::PeerAuthentication => "peer-authentication",
             Kind::WorkloadEntry => "workload-entry",
+            Kind::WorkloadGroup => "workload-group",
             Kind::Gateway => "gateway",
             Kind::Sidecar => "sidecar",
             other => other.name(),

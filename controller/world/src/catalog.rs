@@ -187,7 +187,8 @@ pub(crate) fn endpoints(
         Registry::External => entry_endpoints(reads, &service, entries, pods),
     };
     if !service.selector.is_empty() {
-        for (_, entry) in reads.members(workloads.0, workloads.1, &key.namespace) {
+        let members = reads.members(workloads.0, workloads.1, &key.namespace);
+        for (_, entry) in members.filter(|(_, it)| endpoint::is_healthy(&it.spec, &it.meta)) {
             let mut labels = entry.spec.labels.clone();
             labels.extend((*entry.meta.labels).clone());
             if label::selects(&service.selector, &labels) {

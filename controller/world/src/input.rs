@@ -20,7 +20,7 @@ pub struct Stored<T> {
 
 pub(crate) type Rows<T> = Vec<(ObjectKey, Option<Stored<T>>)>;
 
-/// A batch by kind. Kinds that decide nothing in the mesh (Deployments) are dropped here.
+/// A batch by kind. Kinds that decide nothing in the mesh (Deployments, WorkloadGroups) are dropped here.
 #[derive(Default)]
 pub(crate) struct Sorted {
     pub(crate) config_maps: Rows<kube::ConfigMap>,
@@ -70,7 +70,7 @@ impl Sorted {
             Spec::Sidecar(spec) => put(&mut self.sidecars, key, meta, *spec),
             Spec::VirtualService(spec) => put(&mut self.virtual_services, key, meta, spec),
             Spec::WorkloadEntry(spec) => put(&mut self.workload_entries, key, meta, spec),
-            Spec::Deployment(_) => {}
+            Spec::Deployment(_) | Spec::WorkloadGroup(_) => {}
         }
     }
 
@@ -90,7 +90,7 @@ impl Sorted {
             Kind::Sidecar => self.sidecars.push((key, None)),
             Kind::VirtualService => self.virtual_services.push((key, None)),
             Kind::WorkloadEntry => self.workload_entries.push((key, None)),
-            Kind::Deployment | Kind::Unread(_) => {}
+            Kind::Deployment | Kind::WorkloadGroup | Kind::Unread(_) => {}
         }
     }
 }

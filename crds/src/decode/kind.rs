@@ -30,6 +30,7 @@ const READ: &[(&str, &[&str], Kind)] = &[
     (NETWORKING, ISTIO_VERSIONS, Kind::Sidecar),
     (NETWORKING, ISTIO_VERSIONS, Kind::VirtualService),
     (NETWORKING, ISTIO_VERSIONS, Kind::WorkloadEntry),
+    (NETWORKING, ISTIO_VERSIONS, Kind::WorkloadGroup),
     (SECURITY, &["v1", "v1beta1"], Kind::PeerAuthentication),
 ];
 
@@ -40,7 +41,6 @@ const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 /// Kinds of Istio and the Gateway API that later versions translate. Translating one means deleting its line.
 const NOT_TRANSLATED: &[(&str, &str)] = &[
     (NETWORKING, "ProxyConfig"),
-    (NETWORKING, "WorkloadGroup"),
     (SECURITY, "AuthorizationPolicy"),
     (SECURITY, "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),

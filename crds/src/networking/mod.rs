@@ -6,6 +6,7 @@ mod gateway;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
+mod workload_group;
 
 pub use destination_rule::*;
 pub use envoy_filter::*;
@@ -13,6 +14,7 @@ pub use gateway::*;
 pub use service_entry::*;
 pub use sidecar::*;
 pub use virtual_service::*;
+pub use workload_group::*;
 
 use serde::Deserialize;
 

@@ -71,4 +71,21 @@ pub struct WorkloadEntry {
     pub locality: String,
     pub weight: u32,
     pub service_account: String,
+    /// Not of `spec`: what is known of it.
+    #[serde(skip)]
+    pub status: WorkloadEntryStatus,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct WorkloadEntryStatus {
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    pub r#type: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
 }

@@ -7,7 +7,7 @@ mod sidecar;
 mod virtual_service;
 
 use crate::decode::{self, Outcome};
-use crate::{Severity, yaml};
+use crate::{Severity, Spec, yaml};
 
 /// Decodes and validates `spec` (flow or block YAML) as an object of `kind`, and returns `!field: reason` lines.
 fn verdict(kind: &str, spec: &str) -> Vec<String> {
@@ -109,4 +109,59 @@ fn workload_entry_rules() {
             ("{address: 1.1.1.1, labels: {a: '*'}}", "!spec.labels: invalid label value"),
         ],
     );
+}
+
+#[test]
+fn workload_group_rules() {
+    // Each is remarked on besides, as nothing registers workloads yet.
+    let remark = "?spec.template: not translated";
+    let probe = |spec: &str| format!("{{template: {{}}, probe: {{{spec}}}}}");
+    for (spec, expected) in [
+        ("{template: {ports: {http: 80}, labels: {app: a}}}".to_owned(), ""),
+        ("{}".to_owned(), "!spec.template: template is required"),
+        ("{template: {ports: {http: 0}}}".to_owned(), "!spec.template.ports.http: port number 0"),
+        ("{template: {labels: {a: '*'}}}".to_owned(), "!spec.template.labels: invalid label value"),
+        ("{template: {}, metadata: {labels: {a: '*'}}}".to_owned(), "!spec.metadata.labels: invalid label value"),
+        (probe("httpGet: {port: 80, path: /, scheme: HTTP, httpHeaders: [{name: a-b, value: c}]}"), ""),
+        (probe("tcpSocket: {port: 80}"), ""),
+        (probe("exec: {command: [a]}"), ""),
+        (probe("grpc: {port: 80}"), ""),
+        (probe("periodSeconds: 1"), "!spec.probe: one of httpGet, tcpSocket, exec and grpc is required"),
+        (probe("tcpSocket: {port: 80}, grpc: {port: 80}"), "!spec.probe: only one of"),
+        (probe("tcpSocket: {port: 80}, periodSeconds: -1"), "!spec.probe.periodSeconds: periodSeconds must be"),
+        (probe("tcpSocket: {}"), "!spec.probe.tcpSocket.port: port number 0"),
+        (probe("grpc: {port: 70000}"), "!spec.probe.grpc.port: port number 70000"),
+        (probe("exec: {}"), "!spec.probe.exec.command: exec.command is required"),
+        (probe("httpGet: {port: 80, scheme: http}"), "!spec.probe.httpGet.scheme: httpGet.scheme must be"),
+        (probe("httpGet: {port: 80, httpHeaders: [{name: 'a b'}]}"), "!spec.probe.httpGet.httpHeaders[0].name: header"),
+    ] {
+        let found: Vec<_> = verdict("WorkloadGroup", &spec).into_iter().filter(|it| !it.starts_with(remark)).collect();
+        let is_expected = if expected.is_empty() { found.is_empty() } else { found[0].starts_with(expected) };
+        assert!(is_expected && found.len() < 2, "{spec}: {found:?}");
+    }
+}
+
+#[test]
+fn what_stands_in_a_status_is_read_and_never_a_mistake() {
+    let read = |kind: &str, spec: &str, status: &str| {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\nstatus: {status}\n"
+        );
+        let decoded = decode::object(yaml::value(&text).unwrap());
+        assert_eq!(decoded.problems, [], "{text}");
+        decoded.into_object().unwrap().spec
+    };
+    let Spec::WorkloadEntry(entry) =
+        read("WorkloadEntry", "{address: 1.1.1.1}", "{conditions: [{type: Healthy, status: 'False', message: m}]}")
+    else {
+        panic!("another kind");
+    };
+    assert_eq!(
+        (entry.status.conditions[0].r#type.as_str(), entry.status.conditions[0].status.as_str()),
+        ("Healthy", "False")
+    );
+    for (status, count) in [("{addresses: [{value: 240.240.0.1, host: a}]}", 1), ("{addresses: {}}", 0), ("1", 0)] {
+        let Spec::ServiceEntry(entry) = read("ServiceEntry", "{hosts: [a]}", status) else { panic!("another kind") };
+        assert_eq!(entry.status.addresses.len(), count, "{status}");
+    }
 }

@@ -104,7 +104,7 @@ impl Inputs {
             Kind::Sidecar => one(&self.sidecars, key, |it| Spec::Sidecar(Box::new(it))),
             Kind::VirtualService => one(&self.virtual_services, key, Spec::VirtualService),
             Kind::WorkloadEntry => one(&self.workload_entries, key, Spec::WorkloadEntry),
-            Kind::ConfigMap | Kind::Deployment | Kind::Unread(_) => None,
+            Kind::ConfigMap | Kind::Deployment | Kind::WorkloadGroup | Kind::Unread(_) => None,
         }
     }
 
