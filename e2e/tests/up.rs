@@ -148,6 +148,32 @@ fn a_program_of_the_users_own_serves_and_calls_through_its_sidecar() {
     assert_eq!(navarch.processes(), Vec::<String>::new());
 }
 
+/// A rule of the ingress is another team's, who change it by themselves; and a host that nobody has listed is found by
+/// its name where the mesh says so.
+#[test]
+fn a_delegate_is_in_force_and_unknown_hosts_are_resolved_by_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/up/delegate");
+    let mut navarch = Navarch::up(&folder).unwrap();
+    navarch.ready().unwrap();
+    let answer = navarch.get("/").unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.starts_with("elsewhere is some.host.localhost:"), "{answer:?}");
+
+    let shows = |path: &str, part: &str| {
+        let answer = navarch.get(path).unwrap();
+        answer.status == 200 && answer.body.contains(part)
+    };
+    assert!(shows("/team/one", "\"path\":\"/first\"") && shows("/team/one", "\"x-from\":\"root\""));
+    assert!(shows("/team/two", "elsewhere is"), "what the delegate does not match goes to the next rule");
+    let team = navarch.read("team.yaml").unwrap();
+    navarch.save("team.yaml", &team.replace("/first", "/second")).unwrap();
+    let limit = Instant::now() + LIMIT;
+    while !shows("/team/one", "\"path\":\"/second\"") {
+        assert!(Instant::now() < limit, "the delegate's edit is not in force within {LIMIT:?}");
+    }
+    end(&mut navarch);
+}
+
 #[test]
 fn sigterm_leaves_no_process_and_no_file_behind() {
     let mut navarch = up();
