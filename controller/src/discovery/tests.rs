@@ -13,6 +13,7 @@ use ca::bundle::Bundle;
 use ca::clock::Clock;
 use ca::key::KeyKind;
 use ca::spiffe::TrustDomains;
+use crds::networking::{Resolution, ServiceEntry, ServiceEntryAddress};
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube};
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
@@ -79,6 +80,27 @@ async fn f9_a_proxy_waits_for_its_pod_and_is_told_to_come_again_when_it_stays_aw
     core.handle([Event::Tick]);
     assert_eq!(metrics.streams_refused(tonic::Code::Unavailable), 1);
     assert_eq!(metrics.streams_refused(tonic::Code::PermissionDenied), 0);
+}
+
+#[test]
+fn addresses_are_wanted_until_the_status_has_them() {
+    let (mut core, ..) = core();
+    let mut wanted = core.addresses();
+    let key = ObjectKey::new(Kind::ServiceEntry, "shop", "db");
+    let entry = |addresses: Vec<ServiceEntryAddress>| {
+        let mut entry = ServiceEntry { hosts: vec!["db.example.com".into()], ..ServiceEntry::default() };
+        entry.resolution = Resolution::Dns;
+        entry.status.addresses = addresses;
+        let meta = Meta { name: "db".into(), namespace: "shop".into(), ..Meta::default() };
+        (key.clone(), Some(Object { key: key.clone(), meta, spec: Spec::ServiceEntry(entry) }))
+    };
+    core.handle([changed(vec![entry(vec![])])]);
+    let addresses = wanted.borrow_and_update()[&key].clone();
+    assert_eq!(addresses.iter().map(|it| it.host.as_str()).collect::<Vec<_>>(), ["db.example.com"; 2]);
+    core.handle([changed(vec![pod("web", "shop", "web")])]);
+    assert!(!wanted.has_changed().unwrap(), "nobody is woken for what is known");
+    core.handle([changed(vec![entry(addresses)])]);
+    assert!(wanted.borrow_and_update().is_empty());
 }
 
 #[test]
