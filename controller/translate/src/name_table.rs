@@ -4,6 +4,7 @@
 //! The message is Istio's `istio.networking.nds.v1.NameTable`. Agents expand a Kubernetes Service's short names
 //! themselves, by its name and namespace.
 
+use crate::listener::outbound::KnownAddresses;
 use crate::name;
 use model::{Address, Endpoints, Health, Registry, Resolution, Service};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,9 +51,10 @@ impl prost::Name for NameEntry {
 
 /// The names of one service: its host and, where it is headless, its pods'. A host without addresses is left to whoever
 /// else can resolve it.
-pub fn names(service: &Service, endpoints: Option<&Endpoints>) -> Vec<NameEntry> {
+pub fn names(service: &Service, endpoints: Option<&Endpoints>, known: KnownAddresses) -> Vec<NameEntry> {
     let single = service.addresses.iter().filter(|it| it.prefix_len() == it.max_prefix_len());
-    let own: Vec<IpAddr> = single.map(|it| it.addr()).chain(service.allocated.iter().copied()).collect();
+    let own: Vec<IpAddr> =
+        single.map(|it| it.addr()).chain(service.allocated.iter().copied().filter(|ip| known.has(ip))).collect();
     let mut entries = vec![];
     let mut found: BTreeSet<IpAddr> = own.iter().copied().collect();
     if service.addresses.is_empty() && service.resolution == Resolution::Passthrough {
@@ -125,7 +127,7 @@ mod tests {
             let info = it.value.unwrap();
             format!("{} {} {}/{} [{}]", it.key, info.registry, info.namespace, info.shortname, info.ips.join(" "))
         };
-        names(service, endpoints).into_iter().map(line).collect()
+        names(service, endpoints, KnownAddresses::V4).into_iter().map(line).collect()
     }
 
     fn kube(addresses: &[&str]) -> Service {
@@ -155,6 +157,17 @@ mod tests {
         // Networks are no addresses, and what has none is somebody else's to resolve.
         assert_eq!(shown(&entry(&["10.0.0.0/8"]), None), [""; 0]);
         assert_eq!(shown(&entry(&[]), None), [""; 0]);
+    }
+
+    #[test]
+    fn allocated_addresses_are_those_that_the_client_can_call() {
+        let both = vec!["240.240.0.1".parse().unwrap(), "2001:2::1".parse().unwrap()];
+        let service = Service { allocated: both, addresses: vec![], ..external("TCP", "DNS") };
+        let ips =
+            |known| names(&service, None, known).into_iter().flat_map(|it| it.value.unwrap().ips).collect::<Vec<_>>();
+        assert_eq!(ips(KnownAddresses::V4), ["240.240.0.1"]);
+        assert_eq!(ips(KnownAddresses::All), ["240.240.0.1", "2001:2::1"]);
+        assert_eq!(ips(KnownAddresses::None), [""; 0]);
     }
 
     #[test]

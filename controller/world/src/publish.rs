@@ -1,6 +1,6 @@
 //! The one door out: what a commit changed, in the words of the xDS server.
 
-use crate::key::{Client, GatewayKey, InboundKey, SetKey};
+use crate::key::{Client, GatewayKey, InboundKey, ScopeKey, SetKey};
 use crate::patched::{PatchedKey, Patcher};
 use crate::scope::Class;
 use crate::stage::{Catalog, NamesStage, Outbound, SeenSet, Sides, sets};
@@ -42,6 +42,11 @@ fn listeners_name(of: &SetKey, client: Client) -> SetName {
         KnownAddresses::All => " with DNS",
     };
     format!("lds{over}{with} of {of}").into()
+}
+
+fn names_name(of: &ScopeKey, known: KnownAddresses) -> SetName {
+    let of_family = if known == KnownAddresses::V4 { " (IPv4)" } else { "" };
+    format!("nds{of_family} of {of}").into()
 }
 
 fn seen_name(kind: &str, (set, vantage): &SeenSet) -> SetName {
@@ -92,7 +97,7 @@ pub(crate) fn view(class: &Class) -> (View, Vec<PatchedKey>) {
         }
     };
     let names = match (class.dns_capture, class.scope.kind) {
-        (DnsCapture::On, ProxyKind::Sidecar) => vec![name("nds", &class.scope)],
+        (DnsCapture::On, ProxyKind::Sidecar) => vec![names_name(&class.scope, class.known)],
         _ => vec![],
     };
     let mut layers = BTreeMap::from([
@@ -204,7 +209,7 @@ impl Publisher {
         o.lds.changes().iter().for_each(|it| add(listeners_name(&it.key.0, it.key.1), it.new.as_deref()));
         o.rds.changes().iter().for_each(|it| add(name("rds", &it.key), it.new.as_deref()));
         o.scope_listeners.changes().iter().for_each(|it| add(name("lds extra", &it.key), it.new.as_deref()));
-        names.nds.changes().iter().for_each(|it| add(name("nds", &it.key), it.new.as_deref()));
+        names.nds.changes().iter().for_each(|it| add(names_name(&it.key.0, it.key.1), it.new.as_deref()));
         for it in x.inbound.changes() {
             add(inbound_name("cds", &it.key), it.new.as_ref().map(|it| &it.clusters));
             add(inbound_name("lds", &it.key), it.new.as_ref().map(|it| &it.listeners));

@@ -1,10 +1,11 @@
 //! What agents that answer DNS are told.
 
 use crate::key::{ScopeKey, SetKey};
-use crate::outbound::{self, NameKey, NameMap, Names};
+use crate::outbound::{self, NameKey, NameMap, NameSet, Names};
 use model::{DnsCapture, ProxyKind};
 use std::sync::Arc;
 use tables::{Commit, Dump, Table, keys_from};
+use translate::listener::outbound::KnownAddresses;
 use xds::{Layer, Piece, Pieces};
 
 use super::catalog::Catalog;
@@ -12,13 +13,16 @@ use super::scopes::Scopes;
 
 /// What agents that answer DNS are told; nothing is made while there is none.
 pub(crate) struct NamesStage {
-    resolvers: Table<(), ()>,
+    resolvers: Table<KnownAddresses, ()>,
     names: Table<NameKey, Names>,
     entries: Table<(NameKey, Arc<str>), Option<Arc<Piece>>>,
-    maps: Table<SetKey, NameMap>,
-    base: Table<(), Pieces>,
-    pub(crate) nds: Table<Arc<ScopeKey>, Layer>,
+    maps: Table<NameSet, NameMap>,
+    base: Table<KnownAddresses, Pieces>,
+    pub(crate) nds: Table<(Arc<ScopeKey>, KnownAddresses), Layer>,
 }
+
+/// Of those who ask.
+const KNOWN: [KnownAddresses; 2] = [KnownAddresses::V4, KnownAddresses::All];
 
 impl NamesStage {
     pub(crate) fn new(c: &mut Commit) -> Self {
@@ -34,11 +38,13 @@ impl NamesStage {
 
     pub(crate) fn commit(&mut self, c: &mut Commit, k: &Catalog, s: &Scopes) {
         let asks = |it: &crate::scope::Class| it.dns_capture == DnsCapture::On && it.scope.kind == ProxyKind::Sidecar;
-        let resolvers = keys_from(&s.classes, |_, class| asks(class).then_some(()));
+        let resolvers = keys_from(&s.classes, |_, class| asks(class).then_some(class.known));
         c.derive(&mut self.resolvers, &[&resolvers], (), |_, (), _| Some(()));
-        let base = keys_from(&s.base, |key, _| [(SetKey::Base, key.clone())]);
+        let base = keys_from(&s.base, |key, _| KNOWN.map(|it| ((SetKey::Base, it), key.clone())));
         let own = keys_from(&s.own, |(scope, key), _| {
-            (scope.kind == ProxyKind::Sidecar).then(|| (SetKey::Own(scope.clone()), key.clone()))
+            let sidecar = scope.kind == ProxyKind::Sidecar;
+            let each = KNOWN.iter().filter(|_| sidecar);
+            each.map(|it| ((SetKey::Own(scope.clone()), *it), key.clone())).collect::<Vec<_>>()
         });
         let from = (&self.resolvers, &s.base, &s.own, &k.endpoints);
         c.derive(&mut self.names, &[&base, &own], from, outbound::names);
@@ -51,9 +57,9 @@ impl NamesStage {
         c.collect(&mut self.maps, &self.entries, |((set, _), name), piece| {
             Some((set.clone(), name.clone(), (**piece).clone()))
         });
-        let base = keys_from(&self.maps, |set, _| (*set == SetKey::Base).then_some(()));
+        let base = keys_from(&self.maps, |(set, known), _| (*set == SetKey::Base).then_some(*known));
         c.derive(&mut self.base, &[&base], &self.maps, outbound::base_names);
-        let scopes = keys_from(&s.classes, |_, class| asks(class).then(|| class.scope.clone()));
+        let scopes = keys_from(&s.classes, |_, class| asks(class).then(|| (class.scope.clone(), class.known)));
         c.derive(&mut self.nds, &[&scopes], (&self.base, &self.maps), outbound::name_table);
     }
 

@@ -69,18 +69,23 @@ pub enum KnownAddresses {
     All,
 }
 
+impl KnownAddresses {
+    pub fn has(self, ip: &IpAddr) -> bool {
+        match self {
+            Self::None => false,
+            Self::V4 => ip.is_ipv4(),
+            Self::All => true,
+        }
+    }
+}
+
 /// Whether a member belongs to a listener there.
 pub fn is_for(service: &Service, port: &ServicePort, bind: &Bind, known: KnownAddresses) -> bool {
     let allocated = service.addresses.is_empty() && !service.allocated.is_empty() && !port.protocol.is_http();
-    let serves = |ip: &IpAddr| match known {
-        KnownAddresses::None => false,
-        KnownAddresses::V4 => ip.is_ipv4(),
-        KnownAddresses::All => true,
-    };
     match bind {
         _ if !allocated => true,
-        Bind::Ip(ip) if service.allocated.contains(ip) => serves(ip),
-        bind => *bind != Bind::ANY || !service.allocated.iter().any(serves),
+        Bind::Ip(ip) if service.allocated.contains(ip) => known.has(ip),
+        bind => *bind != Bind::ANY || !service.allocated.iter().any(|ip| known.has(ip)),
     }
 }
 
