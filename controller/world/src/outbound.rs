@@ -11,7 +11,7 @@ mod see;
 pub(crate) use cluster::{
     Entry, SeenKey, assignment, cluster, differing_clusters, fed, shared_clusters, shared_entries,
 };
-pub(crate) use listener::{outbound_listener, scope_listeners};
+pub(crate) use listener::{outbound_listener, scope_listeners, slot_clients};
 pub(crate) use names::{NameKey, NameMap, NameSet, Names, base_names, name_table, names};
 pub(crate) use placement::{
     Placement, SlotGroups, headless_ips, loose_key, loose_tables, own_placement, placement, proxy_tables,

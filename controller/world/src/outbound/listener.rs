@@ -58,18 +58,15 @@ pub(crate) type ListenerTables<'t> = (
     SeeTables<'t>,
     (&'t SlotGroups<ServiceKey>, &'t SlotGroups<OwnKey>),
     &'t Table<ObjectKey, RouteRules>,
-    (&'t Table<Arc<ScopeKey>, Scope>, &'t Listeners),
+    &'t Table<Arc<ScopeKey>, Scope>,
     &'t Mesh,
 );
 
 pub(crate) fn outbound_listener(
     reads: &mut Reads,
-    (see_tables, (base_slots, own_slots), all_rules, (scopes, clients), mesh): ListenerTables<'_>,
+    (see_tables, (base_slots, own_slots), all_rules, scopes, mesh): ListenerTables<'_>,
     (key, of): &(SlotKey, Client),
 ) -> Option<Made> {
-    if !is_wanted(reads, clients, *of) {
-        return None;
-    }
     let mesh = reads.get(mesh, &())?;
     let mut policy = &mesh.outbound_traffic_policy;
     let mut bind_to_port = false;
@@ -125,11 +122,10 @@ pub(crate) fn outbound_listener(
 /// Which kinds of clients are connected.
 pub(crate) type Listeners = Table<Client, ()>;
 
-/// Whether there is anybody to make it for. The plainest are made before anybody is there.
-fn is_wanted(reads: &mut Reads, clients: &Listeners, of: Client) -> bool {
-    let [plainest, others @ ..] = CLIENTS;
-    let mut is_there = |it: Client| reads.get(clients, &it).is_some();
-    is_there(of) || (of == plainest && !others.into_iter().any(is_there))
+/// For whom a listener is made. The plainest is made before anybody is there.
+pub(crate) fn slot_clients(reads: &mut Reads, clients: &Listeners, _: &SlotKey) -> Option<Vec<Client>> {
+    let there: Vec<Client> = reads.all(clients).map(|(client, _)| *client).collect();
+    Some(if there.is_empty() { CLIENTS[..1].to_vec() } else { there })
 }
 
 /// All HTTP services of a port make one and the same listener: the first stands for them.

@@ -1,7 +1,7 @@
 //! What scopes send.
 
 use crate::catalog::Groups;
-use crate::key::{CLIENTS, Client, ClusterKey, ScopeKey, SetKey, SlotKey, TableKey, VantageKey, VirtualHostKey};
+use crate::key::{Client, ClusterKey, ScopeKey, SetKey, SlotKey, TableKey, VantageKey, VirtualHostKey};
 use crate::made::Made;
 use crate::outbound::{self, EncodedHost, Entry, HostMap, OwnKey, Placement, SeenKey, SlotGroups};
 use crate::scope::{Feed, Member};
@@ -36,6 +36,7 @@ pub(crate) struct Outbound {
     pub(crate) rds: Table<SetKey, Layer>,
     slots: SlotGroups<ServiceKey>,
     own_slots: SlotGroups<OwnKey>,
+    slot_clients: Table<SlotKey, Vec<Client>>,
     pub(crate) listeners: Table<(SlotKey, Client), Made>,
     pub(crate) lds: Table<(SetKey, Client), Layer>,
     pub(crate) scope_listeners: Table<Arc<ScopeKey>, Layer>,
@@ -70,6 +71,7 @@ impl Outbound {
             rds: c.table("rds"),
             slots: c.table("slots"),
             own_slots: c.table("own_slots"),
+            slot_clients: c.table("slot_clients"),
             listeners: c.table("listeners"),
             lds: c.table("lds"),
             scope_listeners: c.table("scope_listeners"),
@@ -242,12 +244,15 @@ impl Outbound {
     fn commit_listeners(&mut self, c: &mut Commit, i: &Inputs, k: &Catalog, s: &Scopes) {
         c.group(&mut self.slots, &self.placements, |_, it| it.slots(&SetKey::Base));
         c.group(&mut self.own_slots, &self.own_placements, |(scope, _), it| it.slots(&SetKey::Own(scope.clone())));
-        let each = |slot: &SlotKey| CLIENTS.map(|of| (slot.clone(), of));
-        let base = keys_from(&self.slots, |key, _| each(&key.slot));
-        let own = keys_from(&self.own_slots, |key, _| each(&key.slot));
+        let base = keys_from(&self.slots, |key, _| [key.slot.clone()]);
+        let own = keys_from(&self.own_slots, |key, _| [key.slot.clone()]);
+        c.derive(&mut self.slot_clients, &[&base, &own], &s.listeners_for, outbound::slot_clients);
+        let keys = keys_from(&self.slot_clients, |slot, clients| {
+            clients.iter().map(|of| (slot.clone(), *of)).collect::<Vec<_>>()
+        });
         let see = (&k.hosts, &s.base, (&s.own_by_host, &s.own), &k.rules);
-        let from = (see, (&self.slots, &self.own_slots), &k.routes, (&s.scopes, &s.listeners_for), &i.mesh);
-        c.derive(&mut self.listeners, &[&base, &own], from, outbound::outbound_listener);
+        let from = (see, (&self.slots, &self.own_slots), &k.routes, &s.scopes, &i.mesh);
+        c.derive(&mut self.listeners, &[&keys], from, outbound::outbound_listener);
         c.collect(&mut self.lds, &self.listeners, |(key, of), made| {
             let resource = made.resource.clone()?;
             Some(((key.set.clone(), *of), resource.name.clone(), Some(resource)))
@@ -277,6 +282,7 @@ impl Outbound {
             &self.rds,
             &self.slots,
             &self.own_slots,
+            &self.slot_clients,
             &self.listeners,
             &self.lds,
             &self.scope_listeners,
