@@ -66,6 +66,8 @@ fn proxy(dns_capture: DnsCapture) -> Proxy {
         service_account: None,
         certificates: Certificates::None,
         dns_capture,
+        version: None,
+        metadata: Arc::default(),
     }
 }
 
