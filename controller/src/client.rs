@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::{self, connect::Connected, connect::Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::future::Future;
@@ -23,7 +23,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: legacy::Client<Connector, Empty<Bytes>>,
+    inner: legacy::Client<Connector, Full<Bytes>>,
 }
 
 impl Client {
@@ -42,15 +42,20 @@ impl Client {
     }
 
     pub async fn get(&self, url: &str, headers: &HeaderMap) -> Result<Response<String>> {
-        let mut request = Request::get(url).body(Empty::new())?;
+        let mut request = Request::get(url).body(Full::default())?;
         request.headers_mut().extend(headers.clone());
+        self.send(request).await
+    }
+
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<String>> {
+        let what = format!("{} {}", request.method(), request.uri());
         tokio::time::timeout(TIMEOUT, self.exchange(request))
             .await
             .unwrap_or_else(|_| bail!("no answer within {} s", TIMEOUT.as_secs()))
-            .with_context(|| format!("GET {url}"))
+            .context(what)
     }
 
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> Result<Response<String>> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<String>> {
         let (head, body) = self.inner.request(request).await?.into_parts();
         let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
         Ok(Response::from_parts(head, String::from_utf8_lossy(&body).into_owned()))

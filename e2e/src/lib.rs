@@ -7,4 +7,5 @@ pub mod golden;
 pub mod kubernetes;
 pub mod navarch;
 pub mod pilot_agent;
+pub mod traffic;
 pub mod validate;

@@ -49,14 +49,15 @@ pub struct Answer {
     pub body: String,
 }
 
-/// The program, built beside this test.
+/// The program, built beside this test, or this program.
 ///
 /// # Panics
 /// If it is not there: cargo builds programs for the tests of their own package only.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    // target/PROFILE/deps/TEST
-    let profile = test.parent().and_then(Path::parent).expect("tests are two folders deep");
+    // target/PROFILE/PROGRAM, target/PROFILE/deps/TEST
+    let folder = test.parent().expect("a program is in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let program = profile.join("navarch");
     assert!(
         program.is_file(),

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -45,6 +45,8 @@ pub enum Speaks {
 /// A running service; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Service {
+    /// As they were bound.
+    pub addresses: Vec<SocketAddr>,
     _tasks: JoinSet<()>,
 }
 
@@ -61,6 +63,8 @@ struct Part {
     role: Role,
     identity: Identity,
     peers: Client,
+    /// How many requests came for each path; of the echo.
+    seen: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A request whose body has been read.
@@ -79,15 +83,17 @@ impl Service {
     pub async fn start(identity: Identity, listen: &[(SocketAddr, Speaks)]) -> Result<Self> {
         let mut tasks = JoinSet::new();
         let peers = identity.proxy.map_or_else(Client::direct, Client::through);
-        let part = Arc::new(Part { role: Role::of_image(&identity.image), peers, identity });
+        let part = Arc::new(Part { role: Role::of_image(&identity.image), peers, identity, seen: Mutex::default() });
+        let mut addresses = vec![];
         for (address, speaks) in listen {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+            addresses.push(listener.local_addr()?);
             match speaks {
                 Speaks::Http => tasks.spawn(serve_http(listener, part.clone())),
                 Speaks::Tcp => tasks.spawn(echo::serve_tcp(listener)),
             };
         }
-        Ok(Self { _tasks: tasks })
+        Ok(Self { addresses, _tasks: tasks })
     }
 }
 
@@ -164,7 +170,7 @@ async fn handle(part: Arc<Part>, request: Request<Incoming>) -> Result<Answer, s
         body: body.to_bytes(),
     };
     Ok(match part.role {
-        Role::Echo => echo::answer_http(&part, &call),
+        Role::Echo => echo::answer_http(&part, &call).await,
         Role::ProductPage => bookinfo::product_page(&part, &call).await,
         Role::Details => bookinfo::details(&call),
         Role::Reviews { stars } => bookinfo::reviews(&part, &call, stars).await,

@@ -49,6 +49,13 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum E2e {
+    /// Live cases on real Envoys: `e2e traffic --help`
+    #[command(disable_help_flag = true)]
+    Traffic {
+        /// Passed on to the program `traffic` of the crate `e2e`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// In a real Kubernetes, from an empty cluster to one that is empty again: `e2e kubernetes --help`
     #[command(disable_help_flag = true)]
     Kubernetes {
@@ -105,6 +112,7 @@ fn main() -> ExitCode {
             program(&["run", "--quiet", "--package", "e2e", "--bin", "cluster", "--"], &arguments)
         }
         Verb::E2e(E2e::Kubernetes { arguments }) => kubernetes(&arguments),
+        Verb::E2e(E2e::Traffic { arguments }) => traffic(&arguments),
         Verb::Image(Image::Build { profile, out, arguments }) => image(&profile, &out, &arguments),
         Verb::Check { arguments } => run(&["run", "--release", "--", "up", "--check", "--json"], &arguments),
     };
@@ -165,6 +173,12 @@ fn kubernetes(arguments: &[String]) -> Result<()> {
     let packages = ["--package", "controller", "--package", "e2e"];
     step("navarch and the suite", &[&["build", "--release", "--bins"][..], &packages].concat())?;
     program(&kubernetes_arguments("release", &navarch("release")), arguments)
+}
+
+/// As `cargo xtask test` builds everything.
+fn traffic(arguments: &[String]) -> Result<()> {
+    step("navarch", &["build", "--package", "controller"])?;
+    program(&["run", "--quiet", "--package", "e2e", "--bin", "traffic", "--"], arguments)
 }
 
 fn kubernetes_arguments<'a>(profile: &'a str, navarch: &'a str) -> [&'a str; 11] {
