@@ -6,7 +6,7 @@
 use crate::golden::Produced;
 use anyhow::{Context, Result, bail};
 use controller::envoy::bootstrap::{Bootstrap, Role, bootstrap};
-use controller::envoy::find::{Envoy, Search, find};
+use controller::envoy::find::{Envoy, PINNED_OLDEST, Search, find, release};
 use controller::up::laptop::LowPorts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -24,6 +24,14 @@ const HTTP_CONNECTION_MANAGER: &str =
 /// As `navarch up`.
 pub fn envoy() -> Result<Envoy> {
     find(&Search::from_environment(None))
+}
+
+/// The oldest Envoy that is supported: what it does not know must not be sent.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn oldest_envoy() -> Result<Envoy> {
+    release(&Search::from_environment(None), &PINNED_OLDEST).map_err(|tried| anyhow::anyhow!(tried.join("; ")))
 }
 
 /// Has Envoy judge everything that a proxy is sent.

