@@ -37,6 +37,12 @@ impl Client {
         Self::with(Connector { proxy: Some(proxy) })
     }
 
+    /// As [`Self::through`], in HTTP/2 without being asked (prior knowledge).
+    pub fn through_in_http2(proxy: SocketAddr) -> Self {
+        let connector = Connector { proxy: Some(proxy) };
+        Self { inner: legacy::Client::builder(TokioExecutor::new()).http2_only(true).build(connector) }
+    }
+
     fn with(connector: Connector) -> Self {
         Self { inner: legacy::Client::builder(TokioExecutor::new()).build(connector) }
     }

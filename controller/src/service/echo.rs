@@ -68,6 +68,7 @@ pub(super) async fn answer_http(part: &Part, call: &Call) -> Answer {
         "pod": part.identity.pod,
         "namespace": part.identity.namespace,
         "version": part.identity.labels.get("version"),
+        "protocol": format!("{:?}", call.version),
         "method": call.method.as_str(),
         "path": call.path,
         "query": call.query,

@@ -70,6 +70,7 @@ struct Part {
 /// A request whose body has been read.
 struct Call {
     method: http::Method,
+    version: http::Version,
     path: String,
     query: String,
     headers: HeaderMap,
@@ -164,6 +165,7 @@ async fn handle(part: Arc<Part>, request: Request<Incoming>) -> Result<Answer, s
     };
     let call = Call {
         method: head.method,
+        version: head.version,
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,

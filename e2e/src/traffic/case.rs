@@ -20,6 +20,8 @@ pub struct Case {
     pub from: String,
     /// `http://HOST/PATH`
     pub to: String,
+    #[serde(default)]
+    pub protocol: Protocol,
     #[serde(default = "get")]
     pub method: String,
     #[serde(default)]
@@ -44,6 +46,17 @@ pub struct Case {
     pub expect: Expect,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    #[default]
+    Http,
+    /// Without being asked.
+    Http2,
+    /// Bytes: `body` is sent and the stream closed; `expect.body` comes back.
+    Tcp,
+}
+
 /// Of every answer, but where it says shares.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -54,6 +67,8 @@ pub struct Expect {
     /// As they arrived there: the path with its query, the method, `host`, headers (`null`: not there).
     pub path: Option<String>,
     pub method: Option<String>,
+    /// `HTTP/1.1`
+    pub protocol: Option<String>,
     pub arrived: BTreeMap<String, Option<String>>,
     /// The answer's headers (`null`: not there).
     pub headers: BTreeMap<String, Option<String>>,

@@ -15,7 +15,7 @@ use controller::client::Client;
 use controller::service::{Identity, Service, Speaks};
 use outcome::Outcome;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const HTTP_PROXY_PORT: u16 = 15002;
 /// The callers of `mesh.yaml`, in whose names requests are sent.
 const CALLERS: [&str; 3] = ["client", "other", "scoped"];
 /// Of their sidecars' listeners, where a case is about one: `from: client:8000`.
-const PORTS: [u16; 3] = [8000, 8001, 9000];
+const PORTS: [u16; 6] = [8000, 8001, 8002, 9000, 9001, 9002];
 /// Of the gateway, beside 8080.
 const GATEWAY_PORTS: [u16; 3] = [8081, 8082, 8083];
 const MESH: &str = "mesh.yaml";
@@ -154,19 +154,33 @@ async fn outside() -> Result<Service> {
 
 const OUTSIDE_PORT: &str = "$OUTSIDE_PORT";
 
-type Callers = Arc<BTreeMap<String, Client>>;
+type Callers = Arc<BTreeMap<String, Caller>>;
+
+/// Where requests in a caller's name are sent to.
+#[derive(Debug)]
+struct Caller {
+    address: SocketAddr,
+    http: Client,
+    http2: Client,
+}
+
+impl Caller {
+    fn at(address: SocketAddr) -> Self {
+        Self { address, http: Client::through(address), http2: Client::through_in_http2(address) }
+    }
+}
 
 /// Clients for each caller, and for `gateway`.
 fn callers(navarch: &Navarch) -> Result<Callers> {
-    let mut clients = BTreeMap::from([("gateway".to_owned(), Client::through(navarch.ingress))]);
+    let mut clients = BTreeMap::from([("gateway".to_owned(), Caller::at(navarch.ingress))]);
     for port in GATEWAY_PORTS {
-        clients.insert(format!("gateway:{port}"), Client::through((navarch.ingress.ip(), port).into()));
+        clients.insert(format!("gateway:{port}"), Caller::at((navarch.ingress.ip(), port).into()));
     }
     for caller in CALLERS {
         let address: IpAddr = navarch.read(&format!("{caller}.address"))?.trim().parse()?;
-        clients.insert(caller.to_owned(), Client::through((address, HTTP_PROXY_PORT).into()));
+        clients.insert(caller.to_owned(), Caller::at((address, HTTP_PROXY_PORT).into()));
         for port in PORTS {
-            clients.insert(format!("{caller}:{port}"), Client::through((address, port).into()));
+            clients.insert(format!("{caller}:{port}"), Caller::at((address, port).into()));
         }
     }
     Ok(Arc::new(clients))
@@ -177,7 +191,7 @@ async fn judged(group: String, case: Case, callers: Callers) -> Verdict {
     let name = format!("{group}: {}", case.name);
     let wrong = match callers.get(&case.from) {
         None => vec![format!("nobody is called {:?}", case.from)],
-        Some(client) => Outcome::judged(&case, client).await,
+        Some(caller) => Outcome::judged(&case, caller).await,
     };
     Verdict { name, took: started.elapsed(), wrong }
 }

@@ -1,13 +1,15 @@
 //! What was seen of a case, and what of it is wrong.
 
-use super::case::{Case, Expect};
-use anyhow::Result;
-use controller::client::Client;
+use super::Caller;
+use super::case::{Case, Expect, Protocol};
+use anyhow::{Context, Result};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 pub(super) struct Outcome(Vec<Result<Answer>>);
 
@@ -25,24 +27,24 @@ const SIGMAS: f64 = 4.0;
 
 impl Outcome {
     /// What is wrong with the case.
-    pub(super) async fn judged(case: &Case, client: &Client) -> Vec<String> {
+    pub(super) async fn judged(case: &Case, caller: &Caller) -> Vec<String> {
         if let Some(before) = &case.before {
             for _ in 0..case.before_count {
                 // What comes of it is shown by what follows.
-                client.get(before, &HeaderMap::new()).await.ok();
+                caller.http.get(before, &HeaderMap::new()).await.ok();
             }
         }
         let end = Instant::now() + Duration::from_millis(case.within_ms);
         loop {
-            let wrong = Self::of(case, client).await.judge(case);
+            let wrong = Self::of(case, caller).await.judge(case);
             if wrong.is_empty() || Instant::now() >= end {
                 return wrong;
             }
         }
     }
 
-    async fn of(case: &Case, client: &Client) -> Self {
-        let requests = futures::stream::iter(0..case.count).map(|_| answer(case, client));
+    async fn of(case: &Case, caller: &Caller) -> Self {
+        let requests = futures::stream::iter(0..case.count).map(|_| answer(case, caller));
         Self(requests.buffered(case.together).collect().await)
     }
 
@@ -81,15 +83,36 @@ impl Outcome {
     }
 }
 
-async fn answer(case: &Case, client: &Client) -> Result<Answer> {
+async fn answer(case: &Case, caller: &Caller) -> Result<Answer> {
+    let started = Instant::now();
+    let client = match case.protocol {
+        Protocol::Tcp => {
+            let body = tokio::time::timeout(TCP_MAX, bytes(case, caller)).await.context("no end of the bytes")??;
+            let took = started.elapsed();
+            return Ok(Answer { status: 0, headers: HeaderMap::new(), body, echo: Value::Null, took });
+        }
+        Protocol::Http => &caller.http,
+        Protocol::Http2 => &caller.http2,
+    };
     let mut request = Request::builder().method(case.method.as_str()).uri(&case.to).body(case.body.clone().into())?;
     for (name, value) in &case.headers {
         request.headers_mut().insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }
-    let started = Instant::now();
     let (head, body) = client.send(request).await?.into_parts();
     let echo = serde_json::from_str(&body).unwrap_or_default();
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, echo, took: started.elapsed() })
+}
+
+const TCP_MAX: Duration = Duration::from_secs(10);
+
+/// What comes back for the case's body; a connection that is reset brings nothing.
+async fn bytes(case: &Case, caller: &Caller) -> Result<String> {
+    let mut stream = TcpStream::connect(caller.address).await?;
+    let mut answered = vec![];
+    stream.write_all(case.body.as_bytes()).await.ok();
+    stream.shutdown().await.ok();
+    stream.read_to_end(&mut answered).await.ok();
+    Ok(String::from_utf8_lossy(&answered).into_owned())
 }
 
 fn shares(what: &str, expected: &BTreeMap<String, f64>, found: &[&str], wrong: &mut Vec<String>) {
@@ -136,7 +159,11 @@ impl Answer {
             query if query.is_empty() => said("path"),
             query => format!("{}?{query}", said("path")),
         };
-        for (what, expected, found) in [("path", &expect.path, path), ("method", &expect.method, said("method"))] {
+        for (what, expected, found) in [
+            ("path", &expect.path, path),
+            ("method", &expect.method, said("method")),
+            ("protocol", &expect.protocol, said("protocol")),
+        ] {
             if let Some(expected) = expected.as_ref().filter(|it| **it != found) {
                 differs(what, expected, &found);
             }
@@ -160,6 +187,9 @@ impl Answer {
             if !found.any(|it| it.contains(part.as_str())) {
                 differs(&format!("header {name} of the answer"), part, &self.headers.get(name.as_str()));
             }
+        }
+        if expect.body.as_deref() == Some("") && !self.body.is_empty() {
+            differs("body", &"", &self.body);
         }
         if let Some(part) = expect.body.as_ref().filter(|it| !self.body.contains(it.as_str())) {
             differs("body", part, &self.body);
