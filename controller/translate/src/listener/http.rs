@@ -74,7 +74,11 @@ fn http_connection_manager(manager: &Manager<'_>) -> HttpConnectionManager {
         http_filters: http_filters(manager),
         http_protocol_options: http_protocol_options(*role),
         http2_protocol_options: http2_protocol_options(*role, manager.protocol),
-        server_name: "istio-envoy".into(),
+        // On the way out Istio leaves it at Envoy's default, which is "envoy".
+        server_name: match role {
+            Role::Outbound | Role::Proxy => String::new(),
+            Role::Inbound | Role::Gateway => "istio-envoy".into(),
+        },
         // Streams live as long as their ends want; routes have the timeouts.
         stream_idle_timeout: message::duration(crds::Duration::ZERO),
         access_log: access_log::file(mesh),
@@ -234,7 +238,9 @@ pub(super) mod tests {
     #[test]
     fn every_manager_has_what_istio_sets() {
         let made = made(Role::Outbound, Protocol::Http, &MeshConfig::default());
-        assert_eq!((made.server_name.as_str(), made.stat_prefix.as_str()), ("istio-envoy", "x;"));
+        assert_eq!((made.server_name.as_str(), made.stat_prefix.as_str()), ("", "x;"));
+        let inbound = self::made(Role::Inbound, Protocol::Http, &MeshConfig::default());
+        assert_eq!(inbound.server_name, "istio-envoy");
         assert_eq!(made.stream_idle_timeout, message::duration(crds::Duration::ZERO));
         assert_eq!(made.upgrade_configs[0].upgrade_type, "websocket");
         assert!(made.proxy_100_continue && made.request_id_extension.is_some());

@@ -63,7 +63,11 @@ pub(crate) fn virtual_host(
         }
         Subject::Host { host, rules } => {
             let port = key.table.rds.parse().unwrap_or(80);
-            (host_name(host, port), vec![host.to_string()], None, Some(rules.clone()), port)
+            let mut domains = vec![host.to_string()];
+            if form(&key.table.rds, LOOSE_PORT) == DomainForm::WithPort {
+                domains.push(format!("{host}:{LOOSE_PORT}"));
+            }
+            (host_name(host, port), domains, None, Some(rules.clone()), port)
         }
     };
     let rules = rules.and_then(|it| reads.get(all_rules, &it)).cloned();
@@ -90,6 +94,9 @@ pub(crate) fn virtual_host(
     let piece = host.map(|host| Piece::field(VIRTUAL_HOSTS, &host));
     Some(EncodedHost { name, piece, problems })
 }
+
+/// Of hosts that no service has.
+const LOOSE_PORT: u16 = 80;
 
 /// How the domains of a route table are written.
 fn form(rds: &str, port: u16) -> DomainForm {
