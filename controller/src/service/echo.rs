@@ -1,7 +1,8 @@
 //! Says back what arrived: enough to see which workload answered, and what the mesh did to the request on its way.
 
 use super::{Answer, Call, Part, json};
-use http::StatusCode;
+use http::{HeaderValue, Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json as value};
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -16,6 +17,8 @@ struct Wanted {
     status: Option<StatusCode>,
     /// `fail=2`: only the first so many attempts of a call (`x-envoy-attempt-count`) get that status, or 503.
     fail: Option<u32>,
+    /// `grpc=14`: what fails does so with this gRPC status, in an answer that is 200.
+    grpc: Option<HeaderValue>,
     /// `pod=web-v1`: only pods whose names begin so.
     pod: Option<String>,
     /// `delay=300`: milliseconds before the answer.
@@ -31,6 +34,7 @@ impl Wanted {
         for (name, value) in query.split('&').filter_map(|it| it.split_once('=')) {
             match name {
                 "status" => wanted.status = value.parse().ok(),
+                "grpc" => wanted.grpc = value.parse().ok(),
                 "fail" => wanted.fail = value.parse().ok(),
                 "pod" => wanted.pod = Some(value.to_owned()),
                 "delay" => wanted.delay = Duration::from_millis(value.parse().unwrap_or(0)).min(DELAY_MAX),
@@ -76,13 +80,35 @@ pub(super) async fn answer_http(part: &Part, call: &Call) -> Answer {
         "body": String::from_utf8_lossy(&call.body),
         "seen": seen(part, call),
     });
-    json(wanted.status(attempt), &body)
+    let status = wanted.status(attempt);
+    let Some(grpc) = wanted.grpc else { return json(status, &body) };
+    let mut answer = json(StatusCode::OK, &body);
+    let grpc = if status.is_success() { HeaderValue::from_static("0") } else { grpc };
+    answer.headers_mut().insert("grpc-status", grpc);
+    answer
 }
 
 /// How many requests this pod has had for the path after `/seen`; mirrored ones can be counted so.
 fn seen(part: &Part, call: &Call) -> Option<u64> {
     let path = call.path.strip_prefix("/seen")?;
     Some(part.seen.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied().unwrap_or(0))
+}
+
+/// Takes a connection over for what is no HTTP (WebSocket), and sends back every byte of it.
+pub(super) fn upgrade<B>(request: Request<B>) -> Answer
+where
+    B: Send + 'static,
+{
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+        let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgraded));
+        tokio::io::copy(&mut reader, &mut writer).await.ok();
+    });
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+    answer
 }
 
 /// Sends back every byte until the peer has no more to say.

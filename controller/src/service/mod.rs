@@ -153,12 +153,17 @@ async fn serve_http(listener: TcpListener, part: Arc<Part>) {
         connections.spawn(async move {
             let handler = hyper::service::service_fn(move |request| handle(part.clone(), request));
             // Both HTTP/1.1 and HTTP/2 with prior knowledge: ports named http2 and grpc get the latter.
-            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tcp), handler).await.ok();
+            let server = auto::Builder::new(TokioExecutor::new());
+            server.serve_connection_with_upgrades(TokioIo::new(tcp), handler).await.ok();
         });
     }
 }
 
 async fn handle(part: Arc<Part>, request: Request<Incoming>) -> Result<Answer, std::convert::Infallible> {
+    let wants_websocket = request.headers().get(http::header::UPGRADE).is_some_and(|it| it == "websocket");
+    if part.role == Role::Echo && wants_websocket {
+        return Ok(echo::upgrade(request));
+    }
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
         return Ok(answer(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "the body is too long"));

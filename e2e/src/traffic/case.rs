@@ -53,7 +53,7 @@ pub enum Protocol {
     Http,
     /// Without being asked.
     Http2,
-    /// Bytes: `body` is sent and the stream closed; `expect.body` comes back.
+    /// Bytes: `body` is sent, and what comes back is read until `expect.body` is in it, or the end.
     Tcp,
 }
 

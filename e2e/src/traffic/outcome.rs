@@ -105,13 +105,19 @@ async fn answer(case: &Case, caller: &Caller) -> Result<Answer> {
 
 const TCP_MAX: Duration = Duration::from_secs(10);
 
-/// What comes back for the case's body; a connection that is reset brings nothing.
+/// What comes back for the case's body: until it has what is expected, or the end. A connection that is reset brings
+/// nothing.
 async fn bytes(case: &Case, caller: &Caller) -> Result<String> {
     let mut stream = TcpStream::connect(caller.address).await?;
-    let mut answered = vec![];
+    let expected = case.expect.body.as_deref().unwrap_or_default();
     stream.write_all(case.body.as_bytes()).await.ok();
-    stream.shutdown().await.ok();
-    stream.read_to_end(&mut answered).await.ok();
+    let mut answered = vec![];
+    while let Ok(read) = stream.read_buf(&mut answered).await {
+        let is_there = !expected.is_empty() && String::from_utf8_lossy(&answered).contains(expected);
+        if read == 0 || is_there {
+            break;
+        }
+    }
     Ok(String::from_utf8_lossy(&answered).into_owned())
 }
 
