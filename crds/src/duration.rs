@@ -1,11 +1,27 @@
 //! Durations as users write them: Go's notation (`1h2m3.5s`, `100ms`), as Istio's CRDs and MeshConfig take it.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A non-negative span of time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Duration(pub std::time::Duration);
+
+impl JsonSchema for Duration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string"})
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
 
 impl Duration {
     pub const ZERO: Self = Self(std::time::Duration::ZERO);

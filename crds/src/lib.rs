@@ -4,6 +4,7 @@
 
 pub mod decode;
 pub mod duration;
+pub mod field;
 pub mod grpc_status;
 pub mod kube;
 pub mod mesh_config;

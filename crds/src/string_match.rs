@@ -1,6 +1,8 @@
 //! Istio's `StringMatch`: exactly one of exact, prefix and regex; none of them means "present".
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, de};
+use std::borrow::Cow;
 
 /// How a string is compared. `Present` is an empty `{}`, which Istio reads as "the header exists".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,13 +14,22 @@ pub enum StringMatch {
     Present,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-#[derive(Default)]
 struct Fields {
     exact: Option<String>,
     prefix: Option<String>,
     regex: Option<String>,
+}
+
+impl JsonSchema for StringMatch {
+    fn schema_name() -> Cow<'static, str> {
+        "StringMatch".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Fields::json_schema(generator)
+    }
 }
 
 impl<'de> Deserialize<'de> for StringMatch {

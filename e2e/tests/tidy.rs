@@ -14,6 +14,7 @@ const ARROWS: &[(&str, Option<&[&str]>)] = &[
     (
         "crds",
         Some(&[
+            "schemars",
             "serde",
             "serde_json",
             "serde_ignored",

@@ -1,11 +1,12 @@
 //! EnvoyFilter: <https://istio.io/latest/docs/reference/config/networking/envoy-filter/>.
 
 use super::WorkloadSelector;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EnvoyFilter {
     pub workload_selector: Option<WorkloadSelector>,
@@ -16,7 +17,7 @@ pub struct EnvoyFilter {
 }
 
 /// `PolicyTargetReference`.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TargetReference {
     pub group: String,
@@ -25,7 +26,7 @@ pub struct TargetReference {
     pub namespace: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigPatch {
     pub apply_to: ApplyTo,
@@ -33,7 +34,7 @@ pub struct ConfigPatch {
     pub patch: Option<Patch>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ApplyTo {
     #[default]
@@ -51,7 +52,7 @@ pub enum ApplyTo {
     ListenerFilter,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum PatchContext {
     #[default]
@@ -63,7 +64,7 @@ pub enum PatchContext {
 }
 
 /// `EnvoyConfigObjectMatch`. What is empty matches everything.
-#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectMatch {
     pub context: PatchContext,
@@ -74,7 +75,7 @@ pub struct ObjectMatch {
     pub waypoint: Option<WaypointMatch>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProxyMatch {
     /// A regex (RE2) over the proxy's `ISTIO_VERSION`.
@@ -83,7 +84,7 @@ pub struct ProxyMatch {
     pub metadata: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListenerMatch {
     pub port_number: u32,
@@ -94,7 +95,7 @@ pub struct ListenerMatch {
     pub name: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FilterChainMatch {
     pub name: String,
@@ -108,20 +109,20 @@ pub struct FilterChainMatch {
     pub destination_port: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FilterMatch {
     pub name: String,
     pub sub_filter: Option<SubFilterMatch>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SubFilterMatch {
     pub name: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteConfigurationMatch {
     pub port_number: u32,
@@ -132,7 +133,7 @@ pub struct RouteConfigurationMatch {
     pub name: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VirtualHostMatch {
     pub name: String,
@@ -140,14 +141,14 @@ pub struct VirtualHostMatch {
     pub route: Option<RouteMatch>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RouteMatch {
     pub name: String,
     pub action: RouteMatchAction,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RouteMatchAction {
     #[default]
@@ -157,7 +158,7 @@ pub enum RouteMatchAction {
     DirectResponse,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClusterMatch {
     pub port_number: u32,
@@ -167,7 +168,7 @@ pub struct ClusterMatch {
     pub name: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WaypointMatch {
     pub port_number: u32,
@@ -175,7 +176,7 @@ pub struct WaypointMatch {
     pub route: Option<RouteMatch>,
 }
 
-#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Patch {
     pub operation: Operation,
@@ -184,7 +185,7 @@ pub struct Patch {
     pub filter_class: FilterClass,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Operation {
     #[default]
@@ -200,7 +201,7 @@ pub enum Operation {
 }
 
 /// Where an added HTTP filter goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FilterClass {
     #[default]

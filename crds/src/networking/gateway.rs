@@ -1,17 +1,18 @@
 //! Gateway: <https://istio.io/latest/docs/reference/config/networking/gateway/>.
 
 use super::Port;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Gateway {
     pub selector: BTreeMap<String, String>,
     pub servers: Vec<Server>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Server {
     pub name: String,
@@ -23,7 +24,7 @@ pub struct Server {
 }
 
 /// `ServerTLSSettings`, of Gateway servers and Sidecar ingress.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServerTls {
     pub https_redirect: bool,
@@ -46,7 +47,7 @@ pub struct ServerTls {
     pub insecure_skip_verify: Option<bool>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ServerTlsMode {
     #[default]
@@ -58,7 +59,7 @@ pub enum ServerTlsMode {
     OptionalMutual,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 pub enum TlsProtocol {
     #[default]
     #[serde(rename = "TLS_AUTO")]
@@ -73,7 +74,7 @@ pub enum TlsProtocol {
     V1_3,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsCertificate {
     pub server_certificate: String,

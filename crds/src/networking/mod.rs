@@ -16,10 +16,11 @@ pub use sidecar::*;
 pub use virtual_service::*;
 pub use workload_group::*;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// `Port` of Gateway servers, Sidecar listeners and ServiceEntries.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Port {
     pub number: u32,
@@ -28,13 +29,13 @@ pub struct Port {
     pub target_port: Option<u32>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PortSelector {
     pub number: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Percent {
     /// 0 to 100.

@@ -1,10 +1,11 @@
 //! WorkloadGroup: <https://istio.io/latest/docs/reference/config/networking/workload-group/>.
 
 use super::WorkloadEntry;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WorkloadGroup {
     pub metadata: Option<WorkloadGroupMetadata>,
@@ -13,7 +14,7 @@ pub struct WorkloadGroup {
 }
 
 /// Of the WorkloadEntries that are made from the template.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WorkloadGroupMetadata {
     pub labels: BTreeMap<String, String>,
@@ -21,7 +22,7 @@ pub struct WorkloadGroupMetadata {
 }
 
 /// At most one of the last four is set.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadinessProbe {
     pub initial_delay_seconds: i32,
@@ -35,7 +36,7 @@ pub struct ReadinessProbe {
     pub grpc: Option<GrpcHealthCheck>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpHealthCheck {
     pub path: String,
@@ -45,27 +46,27 @@ pub struct HttpHealthCheck {
     pub http_headers: Vec<HttpHeader>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HttpHeader {
     pub name: String,
     pub value: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TcpHealthCheck {
     pub host: String,
     pub port: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ExecHealthCheck {
     pub command: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GrpcHealthCheck {
     pub port: u32,

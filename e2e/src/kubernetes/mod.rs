@@ -38,6 +38,8 @@ const STEPS: &[Step] = &[
     ("pods are injected as Istio injects them", install::injected),
     ("STRICT: the mesh goes on, a plain-text client outside of it is refused", traffic::strict),
     ("kubectl apply of a VirtualService and a DestinationRule shifts traffic 100/0, 90/10, 50/50", traffic::shift),
+    ("a ServiceEntry without addresses gets one of each family", traffic::allocated),
+    ("an EnvoyFilter changes the gateway, and a wrong patch beside it nothing", traffic::patched),
     ("certificates rotate under load with no failed request", traffic::rotation),
     ("Istio's own pilot-agent joins the mesh, by delta and by state of the world", pilot_agent::connects),
     ("istiod is killed under load with no failed request", fault::killed),

@@ -49,6 +49,80 @@ pub(super) fn page(bench: &Bench) -> Result<String> {
     Ok(format!("{} bytes from {address}", body.len()))
 }
 
+const WITHOUT_ADDRESSES: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: allocated, namespace: default}
+spec:
+  hosts: [allocated.example.com]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [{number: 443, name: tls, protocol: TLS}]
+";
+
+/// The leader writes them into the status.
+pub(super) fn allocated(bench: &Bench) -> Result<String> {
+    bench.apply(WITHOUT_ADDRESSES)?;
+    let addresses = until("addresses in the status", LIMIT, || {
+        let entry = bench.json(&["get", "serviceentry", "allocated", "--namespace=default"])?;
+        let all = entry["status"]["addresses"].as_array().cloned().unwrap_or_default();
+        ensure!(!all.is_empty(), "there are none");
+        Ok(all.iter().filter_map(|it| it["value"].as_str().map(str::to_owned)).collect::<Vec<_>>())
+    })?;
+    let has = |prefix: &str| addresses.iter().any(|it| it.starts_with(prefix));
+    ensure!(has("240.240.") && has("2001:2:"), "{addresses:?}");
+    bench.kubectl(&["delete", "serviceentry", "allocated", "--namespace=default"])?;
+    Ok(addresses.join(", "))
+}
+
+/// The first patch would make Envoy refuse the listener.
+const PATCHES: &str = "
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: patched, namespace: istio-system}
+spec:
+  workloadSelector: {labels: {istio: ingressgateway}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: GATEWAY}
+    patch: {operation: ADD, value: {name: after.the.router}}
+  - applyTo: HTTP_FILTER
+    match:
+      context: GATEWAY
+      listener:
+        filterChain:
+          filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: example.lua
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua
+          default_source_code:
+            inline_string: |
+              function envoy_on_request(handle)
+                if handle:headers():get(':path') == '/by-filter' then handle:respond({[':status'] = '418'}, 'lua') end
+              end
+";
+
+pub(super) fn patched(bench: &Bench) -> Result<String> {
+    let address = bench.ingress()?;
+    bench.apply(PATCHES)?;
+    until("the filter's answer", LIMIT, || {
+        let (status, _) = get(bench, &format!("http://{address}/by-filter"))?;
+        ensure!(status == 418, "status {status}");
+        Ok(())
+    })?;
+    page(bench)?;
+    bench.kubectl(&["delete", "envoyfilter", "patched", "--namespace=istio-system"])?;
+    until("the filter's end", LIMIT, || {
+        let (status, _) = get(bench, &format!("http://{address}/by-filter"))?;
+        ensure!(status == 404, "status {status}");
+        Ok(())
+    })?;
+    Ok("418 while it was there, 404 before and after; the page was served meanwhile".to_owned())
+}
+
 pub(super) fn strict(bench: &Bench) -> Result<String> {
     let before = plaintext(bench)?;
     ensure!(before == Seen::Status(200), "PERMISSIVE should serve plain text, but it came to {before:?}");
