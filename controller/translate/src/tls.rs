@@ -4,6 +4,10 @@
 //! which Istio's Envoys tell each other metadata (`istio-peer-exchange`): stock Envoy does not speak it, so it must not
 //! agree to.
 
+mod origination;
+
+pub(crate) use origination::Origination;
+
 use crate::message;
 use crds::Duration;
 use crds::mesh_config::{MeshConfig, TlsVersion};
@@ -11,7 +15,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
-use model::Protocol;
+use model::{Certificates, Protocol};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tls::subject_alt_name_matcher::SanType;
@@ -188,9 +192,13 @@ fn uri(pattern: MatchPattern) -> tls::SubjectAltNameMatcher {
     tls::SubjectAltNameMatcher { san_type: SanType::Uri.into(), matcher: Some(matcher), ..Default::default() }
 }
 
-/// `spiffe://…` or a DNS name.
+/// `spiffe://…`, an IP address or a DNS name.
 fn name(text: &str) -> tls::SubjectAltNameMatcher {
-    let kind = if text.contains("://") { SanType::Uri } else { SanType::Dns };
+    let kind = match text.parse::<std::net::IpAddr>() {
+        Ok(_) => SanType::IpAddress,
+        Err(_) if text.contains("://") => SanType::Uri,
+        Err(_) => SanType::Dns,
+    };
     tls::SubjectAltNameMatcher { san_type: kind.into(), matcher: Some(message::exact(text)), ..Default::default() }
 }
 

@@ -377,6 +377,14 @@ pub(crate) struct MemberCluster {
     pub(crate) key: ClusterKey,
     pub(crate) name: Arc<str>,
     pub(crate) feed: Feed,
+    pub(crate) kinds: Kinds,
+}
+
+/// Whether gateways and sidecars have the same cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    Alike,
+    Differ,
 }
 
 /// Where a cluster's endpoints come from.
@@ -395,7 +403,7 @@ pub(crate) enum Feed {
 impl Member {
     /// Whether gateways have other clusters for it than sidecars.
     pub(crate) fn depends_on_kind(&self) -> bool {
-        self.service.ports.iter().any(|port| cluster::depends_on_kind(&self.service, port))
+        self.clusters.iter().any(|it| it.kinds == Kinds::Differ)
     }
 }
 
@@ -431,8 +439,12 @@ pub(crate) fn member(
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
         let subsets = rule.into_iter().flat_map(|it| &it.subsets).map(|it| Some(it.name.as_str()));
         for subset in std::iter::once(None).chain(subsets) {
-            let kind = if cluster::depends_on_kind(&service, port) { viewer.kind } else { ProxyKind::Sidecar };
-            let eds = cluster::discovery(&service, kind, &policy_of(port.number, subset)) == Discovery::Eds;
+            let policy = policy_of(port.number, subset);
+            let (kind, kinds) = match cluster::depends_on_kind(&service, port, &policy) {
+                true => (viewer.kind, Kinds::Differ),
+                false => (ProxyKind::Sidecar, Kinds::Alike),
+            };
+            let eds = cluster::discovery(&service, kind, &policy) == Discovery::Eds;
             let differs = endpoint::needs_vantage(&service, rule, port.number, subset, mesh);
             let by_name = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
             let feed = match (eds, differs) {
@@ -450,7 +462,7 @@ pub(crate) fn member(
                 kind,
                 certificates: Certificates::None,
             };
-            clusters.push(MemberCluster { key, name: name.into(), feed });
+            clusters.push(MemberCluster { key, name: name.into(), feed, kinds });
         }
     }
     let routes = match viewer.kind {

@@ -15,8 +15,10 @@ const DESTINATION_RULE: &[Line<DestinationRule>] = &[("workloadSelector", |rule|
 const TRAFFIC_POLICY: &[Line<TrafficPolicy>] = &[("tunnel", |policy| policy.tunnel.is_some())];
 
 /// Of traffic policies, and of their ports' settings.
-const CLIENT_TLS: &[Line<ClientTls>] =
-    &[("tls", |tls| matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual))];
+/// What it stands for is asked of the control plane, which serves no secrets yet: the connection fails.
+const CLIENT_TLS: &[Line<ClientTls>] = &[("tls.credentialName", |tls| {
+    matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual) && !tls.credential_name.is_empty()
+})];
 
 const LOAD_BALANCER: &[Line<LoadBalancer>] = &[
     ("backendUtilization", |lb| lb.backend_utilization.is_some()),

@@ -4,6 +4,7 @@ use crate::message;
 use crds::mesh_config::MeshConfig;
 use crds::networking::{ConnectionPool, H2UpgradePolicy, HttpSettings};
 use model::{Protocol, ProxyKind};
+use xds::envoy::core::UpstreamHttpProtocolOptions;
 use xds::envoy::pb::envoy::extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options};
 use xds::envoy::{Cluster, CommonHttpProtocolOptions, Http1ProtocolOptions, Http2ProtocolOptions};
 
@@ -13,6 +14,7 @@ pub(super) struct HttpProtocol {
     version: Version,
     common: Option<CommonHttpProtocolOptions>,
     outlier_detection: Option<options::OutlierDetection>,
+    upstream: Option<UpstreamHttpProtocolOptions>,
 }
 
 #[derive(Default)]
@@ -59,6 +61,15 @@ impl HttpProtocol {
         self.outlier_detection = Some(detection);
     }
 
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.version, Version::Http2(_))
+    }
+
+    /// The server is asked by the name that the request is for, and its certificate must be for that.
+    pub(super) fn set_names_of_requests(&mut self, options: UpstreamHttpProtocolOptions) {
+        self.upstream = Some(options);
+    }
+
     /// `h2UpgradePolicy`: the rule's own word counts on any port, the mesh's only where the port is declared HTTP.
     pub(super) fn upgrade(&mut self, protocol: Protocol, pool: Option<&ConnectionPool>, mesh: &MeshConfig) {
         let http = pool.and_then(|it| it.http.as_ref());
@@ -75,8 +86,9 @@ impl HttpProtocol {
 
     /// Envoy requires a version as soon as there are options.
     pub(super) fn finish(self, cluster: &mut Cluster) {
-        let Self { version, common, outlier_detection } = self;
-        if matches!(version, Version::Unset) && common.is_none() && outlier_detection.is_none() {
+        let Self { version, common, outlier_detection, upstream } = self;
+        let nothing = common.is_none() && outlier_detection.is_none() && upstream.is_none();
+        if matches!(version, Version::Unset) && nothing {
             return;
         }
         let explicit = |config| {
@@ -101,6 +113,7 @@ impl HttpProtocol {
         let options = HttpProtocolOptions {
             common_http_protocol_options: common,
             outlier_detection,
+            upstream_http_protocol_options: upstream,
             upstream_protocol_options: Some(version),
             ..HttpProtocolOptions::default()
         };

@@ -77,8 +77,10 @@ pub fn discovery(service: &Service, kind: ProxyKind, policy: &Policy<'_>) -> Dis
 }
 
 /// Whether gateways get another cluster than sidecars; where not, both share one.
-pub fn depends_on_kind(service: &Service, port: &ServicePort) -> bool {
-    service.resolution == Resolution::Passthrough || port.protocol == Protocol::Auto
+pub fn depends_on_kind(service: &Service, port: &ServicePort, policy: &Policy<'_>) -> bool {
+    service.resolution == Resolution::Passthrough
+        || port.protocol == Protocol::Auto
+        || policy.tls.is_some_and(|it| !it.credential_name.is_empty())
 }
 
 /// `outbound|PORT|SUBSET|HOST`. None for UDP ports, for names that only stand for another service, for subsets that
@@ -127,7 +129,7 @@ pub fn cluster_seen_from(input: &ClusterInput<'_>, vantage: Option<&Vantage>) ->
         Discovery::Dynamic => cluster.lb_policy = part::LbPolicy::ClusterProvided.into(),
         _ => load_balancer::apply(&mut cluster, service, &policy, mesh, &mut remarks),
     }
-    security::apply(&mut cluster, input, discovery, &policy);
+    security::apply(&mut cluster, &mut protocol, input, discovery, &policy);
     proxy_protocol(&mut cluster, &policy, &mut remarks);
     protocol.finish(&mut cluster);
     Some(Translated { resource: cluster, problems: remarks.problems() })

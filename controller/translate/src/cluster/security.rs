@@ -1,24 +1,34 @@
 //! What a cluster's connections are secured with, for clients that have certificates.
 //!
 //! Without a word in a DestinationRule each endpoint gets what it takes (auto mTLS): those that say `tlsMode: istio`
-//! mutual TLS, the others plain text. A DestinationRule's word counts for all endpoints.
+//! mutual TLS, the others plain text. A DestinationRule's word counts for all endpoints, and SIMPLE and MUTUAL for
+//! clients without certificates of the mesh too.
 
+use super::http_protocol::HttpProtocol;
 use super::{ClusterInput, Discovery};
 use crate::{message, name, tls};
 use crds::networking::{ClientTls, ClientTlsMode};
 use model::traffic_policy::Policy;
-use model::{Location, Peers};
+use model::{Certificates, Location, Peers, ProxyKind};
 use xds::envoy::Cluster;
 use xds::envoy::cluster::cluster::TransportSocketMatch;
-use xds::envoy::core::TransportSocket;
+use xds::envoy::core::{TransportSocket, UpstreamHttpProtocolOptions};
 
-pub(super) fn apply(cluster: &mut Cluster, input: &ClusterInput<'_>, discovery: Discovery, policy: &Policy<'_>) {
+pub(super) fn apply(
+    cluster: &mut Cluster,
+    protocol: &mut HttpProtocol,
+    input: &ClusterInput<'_>,
+    discovery: Discovery,
+    policy: &Policy<'_>,
+) {
+    if let Some(written) = policy.tls.filter(|it| matches!(it.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual)) {
+        return originate(cluster, protocol, input, discovery, written);
+    }
     let Some(peers) = input.peers else { return };
     match policy.tls.map(|it| (it.mode, it)) {
         Some((ClientTlsMode::IstioMutual, written)) => {
             cluster.transport_socket = Some(mutual(input, peers, Some(written)));
         }
-        // The latter two are not translated, which validation says.
         Some((ClientTlsMode::Disable | ClientTlsMode::Simple | ClientTlsMode::Mutual, _)) => {}
         None if discovery == Discovery::Dynamic => {}
         None if !input.mesh.enable_auto_mtls || input.service.location == Location::External => {}
@@ -43,6 +53,34 @@ pub(super) fn apply(cluster: &mut Cluster, input: &ClusterInput<'_>, discovery: 
             ];
         }
     }
+}
+
+/// With certificates of the user's own, proxies without those of the mesh too.
+fn originate(
+    cluster: &mut Cluster,
+    protocol: &mut HttpProtocol,
+    input: &ClusterInput<'_>,
+    discovery: Discovery,
+    written: &ClientTls,
+) {
+    // As in Istio: all sidecars would ask for a secret that few of them may have.
+    if !written.credential_name.is_empty() && input.kind == ProxyKind::Sidecar {
+        return;
+    }
+    let of_service = || &input.service.subject_alt_names[..];
+    let names = Some(&written.subject_alt_names[..]).filter(|it| !it.is_empty()).unwrap_or_else(of_service);
+    let verified = written.insecure_skip_verify != Some(true);
+    // A dynamic forward proxy does it by itself.
+    if written.sni.is_empty() && discovery != Discovery::Dynamic {
+        protocol.set_names_of_requests(UpstreamHttpProtocolOptions {
+            auto_sni: true,
+            auto_san_validation: names.is_empty() && verified,
+            ..Default::default()
+        });
+    }
+    let certificates = if input.peers.is_some() { Certificates::Workload } else { Certificates::None };
+    let alpn: &[&str] = if protocol.is_http2() { &["h2"] } else { &[] };
+    cluster.transport_socket = Some(tls::Origination { written, names, certificates, alpn }.socket());
 }
 
 fn mutual(input: &ClusterInput<'_>, peers: &Peers, written: Option<&ClientTls>) -> TransportSocket {

@@ -179,9 +179,13 @@ fn connection_pools_and_outliers() {
 fn what_is_not_translated_is_named() {
     policy(&[
         ("tls: {mode: DISABLE}", ""),
-        ("tls: {mode: SIMPLE}", "?.tls: not translated"),
+        ("tls: {mode: SIMPLE}", ""),
+        ("tls: {mode: SIMPLE, credentialName: a}", "?.tls.credentialName: not translated"),
         ("tls: {mode: ISTIO_MUTUAL}", ""),
-        ("portLevelSettings: [{port: {number: 1}, tls: {mode: SIMPLE}}]", "?.portLevelSettings[0].tls: not translated"),
+        (
+            "portLevelSettings: [{port: {number: 1}, tls: {mode: MUTUAL, credentialName: a}}]",
+            "?.portLevelSettings[0].tls.credentialName: not translated",
+        ),
         ("tunnel: {targetHost: a.b, targetPort: 1}", "?.tunnel: not translated"),
         ("loadBalancer: {backendUtilization: {}}", "?.loadBalancer.backendUtilization: not translated"),
         ("loadBalancer: {zoneAwareLbSetting: {enabled: true}}", "?.loadBalancer.zoneAwareLbSetting: not translated"),
@@ -189,8 +193,8 @@ fn what_is_not_translated_is_named() {
     cases(
         KIND,
         &[(
-            "{host: a, subsets: [{name: v1, trafficPolicy: {tls: {mode: SIMPLE}}}]}",
-            "?spec.subsets[0].trafficPolicy.tls: not translated",
+            "{host: a, subsets: [{name: v1, trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}}]}",
+            "?spec.subsets[0].trafficPolicy.tls.credentialName: not translated",
         )],
     );
 }

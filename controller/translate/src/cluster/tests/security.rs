@@ -39,8 +39,6 @@ fn a_rules_word_counts_for_all_endpoints() {
         (json!({"mode": "DISABLE"}), Value::Null),
         (json!({"mode": "ISTIO_MUTUAL"}), json!("outbound_.80_._.api.example.com")),
         (json!({"mode": "ISTIO_MUTUAL", "sni": "mine"}), json!("mine")),
-        // Not translated: plain text, with a warning.
-        (json!({"mode": "SIMPLE"}), Value::Null),
     ] {
         let rule = rule(json!({"host": "api.example.com", "trafficPolicy": {"tls": tls}}));
         assert_eq!(sockets(&service, Some(&rule), &mesh, &[]), json!({"matches": [], "sni": sni}), "{tls}");
@@ -67,4 +65,36 @@ fn the_proxy_protocol_goes_around_whatever_is_spoken() {
         (&inner(0)["name"], &inner(1)["name"]),
         (&json!("envoy.transport_sockets.tls"), &json!("envoy.transport_sockets.raw_buffer"))
     );
+}
+
+#[test]
+fn simple_and_mutual_are_spoken_with_the_users_own_certificates() {
+    let tls = |protocol: &str, tls: Value| translated(protocol, json!({"tls": tls})).0;
+    let names = |json: &Value| json["http"]["upstreamHttpProtocolOptions"].clone();
+    let context = |json: &Value| json["transportSocket"]["typedConfig"].clone();
+
+    let http = tls("HTTP", json!({"mode": "SIMPLE", "caCertificates": "/ca.pem"}));
+    assert_eq!(names(&http), json!({"autoSni": true, "autoSanValidation": true}));
+    let ca = json!({"commonTlsContext": {"validationContext": {"trustedCa": {"filename": "/ca.pem"}}}});
+    assert_part(&context(&http), &ca, "");
+    assert_part(&http, &json!({"http": {"explicitHttpConfig": {"httpProtocolOptions": {}}}}), "");
+
+    let h2 = tls("HTTP2", json!({"mode": "SIMPLE", "sni": "a.b", "subjectAltNames": ["c.d"]}));
+    assert_eq!(names(&h2), Value::Null);
+    assert_part(&context(&h2), &json!({"sni": "a.b", "commonTlsContext": {"alpnProtocols": ["h2"]}}), "");
+    let named = tls("HTTP", json!({"mode": "SIMPLE", "subjectAltNames": ["c.d"]}));
+    assert_eq!(names(&named), json!({"autoSni": true}));
+    let unverified = tls("HTTP", json!({"mode": "SIMPLE", "insecureSkipVerify": true}));
+    assert_eq!(names(&unverified), json!({"autoSni": true}));
+}
+
+#[test]
+fn a_credential_is_asked_for_by_gateways_only() {
+    let (mesh, service) = (MeshConfig::default(), service("HTTP", "STATIC"));
+    let tls = json!({"mode": "SIMPLE", "credentialName": "shop"});
+    let rule = rule(json!({"host": "api.example.com", "trafficPolicy": {"tls": tls}}));
+    for (kind, socket) in [(ProxyKind::Sidecar, false), (ProxyKind::Router, true)] {
+        let input = ClusterInput { kind, ..input(&service, Some(&rule), &mesh) };
+        assert_eq!(cluster(&input).unwrap().resource.transport_socket.is_some(), socket, "{kind:?}");
+    }
 }

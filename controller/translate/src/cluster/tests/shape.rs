@@ -245,7 +245,11 @@ fn gateways_share_all_clusters_but_those_of_sniffed_and_original_destinations() 
                 cluster(&ClusterInput { kind, endpoints, ..input(&service, None, &mesh) }).unwrap()
             };
             let differs = of(ProxyKind::Sidecar) != of(ProxyKind::Router);
-            assert_eq!(depends_on_kind(&service, &service.ports[0]), differs, "{protocol} {resolution}");
+            assert_eq!(
+                depends_on_kind(&service, &service.ports[0], &Policy::default()),
+                differs,
+                "{protocol} {resolution}"
+            );
         }
     }
 }
