@@ -5,6 +5,7 @@
 
 mod case;
 mod outcome;
+mod outside;
 
 pub use case::Case;
 
@@ -12,10 +13,10 @@ use crate::navarch::Navarch;
 use anyhow::{Context, Result, ensure};
 use case::Cases;
 use controller::client::Client;
-use controller::service::{Identity, Service, Speaks};
 use outcome::Outcome;
+use outside::Outside;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,13 +103,12 @@ fn group(name: &str, file: &Path) -> Result<Group> {
 /// When the mesh does not come up, refuses an object or a configuration, or does not end well.
 pub fn run(groups: Vec<Group>, mut told: impl FnMut(&Verdict)) -> Result<Vec<Verdict>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outside = runtime.block_on(outside())?;
-    let port = outside.addresses[0].port().to_string();
     let mesh = tempfile::tempdir()?;
+    let outside = runtime.block_on(Outside::start(mesh.path()))?;
     std::fs::copy(folder().join(MESH), mesh.path().join(MESH))?;
     for group in &groups {
         let file = mesh.path().join(format!("{}.yaml", group.name.replace('/', "-")));
-        std::fs::write(file, group.objects.replace(OUTSIDE_PORT, &port))?;
+        std::fs::write(file, outside.fill_in(&group.objects))?;
     }
     let mut navarch = Navarch::up(mesh.path())?;
     navarch.ready()?;
@@ -138,21 +138,6 @@ pub fn run(groups: Vec<Group>, mut told: impl FnMut(&Verdict)) -> Result<Vec<Ver
     ensure!(navarch.nacks.is_empty(), "an Envoy refused its configuration: {:?}", navarch.nacks);
     Ok(all)
 }
-
-/// An echo that the mesh does not know, on a port that files call [`OUTSIDE_PORT`].
-async fn outside() -> Result<Service> {
-    let identity = Identity {
-        pod: "outside".to_owned(),
-        namespace: String::new(),
-        labels: BTreeMap::new(),
-        image: "example/echo".to_owned(),
-        environment: BTreeMap::new(),
-        proxy: None,
-    };
-    Service::start(identity, &[((Ipv4Addr::LOCALHOST, 0).into(), Speaks::Http)]).await
-}
-
-const OUTSIDE_PORT: &str = "$OUTSIDE_PORT";
 
 type Callers = Arc<BTreeMap<String, Caller>>;
 
