@@ -53,7 +53,11 @@ pub(super) fn exact(bench: &Bench) -> Result<String> {
             continue;
         }
         let part = |at: &str| event["objectRef"][at].as_str().unwrap_or_default().to_owned();
-        let right = (part("apiGroup"), part("resource"), event["verb"].as_str().unwrap_or_default().to_owned());
+        let resource = match part("subresource") {
+            of_all if of_all.is_empty() => part("resource"),
+            subresource => format!("{}/{subresource}", part("resource")),
+        };
+        let right = (part("apiGroup"), resource, event["verb"].as_str().unwrap_or_default().to_owned());
         match event["responseStatus"]["code"].as_u64() {
             Some(403) => _ = forbidden.insert(right),
             _ => _ = used.insert(right),
