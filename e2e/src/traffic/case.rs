@@ -62,6 +62,8 @@ pub enum Protocol {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Expect {
     pub status: Option<u16>,
+    /// Of bytes: the connection ends without any.
+    pub closed: bool,
     /// What the answering pod's name begins with.
     pub pod: Option<String>,
     /// As they arrived there: the path with its query, the method, `host`, headers (`null`: not there).

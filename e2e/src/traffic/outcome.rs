@@ -158,6 +158,9 @@ impl Answer {
         if let Some(status) = expect.status.filter(|it| *it != self.status) {
             differs("status", &status, &self.status);
         }
+        if expect.closed && (self.status, self.body.as_str()) != (0, "") {
+            differs("the connection", &"closed without an answer", &self.body);
+        }
         if let Some(pod) = expect.pod.as_ref().filter(|it| !self.pod().starts_with(it.as_str())) {
             differs("pod", pod, &self.pod());
         }

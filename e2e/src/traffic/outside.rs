@@ -1,4 +1,4 @@
-//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text and behind TLS.
+//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text, behind TLS, and behind a forward proxy.
 
 use anyhow::{Context, Result};
 use controller::service::{Identity, Service, Speaks};
@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -16,14 +17,18 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 /// Whom the server's certificate is for.
 const NAMES: [&str; 2] = ["tls.outside.test", "named.outside.test"];
 
+/// The forward proxy reaches the echo under this name, and nothing else.
+const BEHIND_PROXY: &str = "CONNECT behind.outside.test:443 HTTP/1.1\r\n";
+
 /// It ends when this is dropped.
 pub(super) struct Outside {
     port: u16,
     tls_port: u16,
+    proxy_port: u16,
     /// Of who signed the server's certificate.
     root: PathBuf,
     _plain: Service,
-    _tls: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Outside {
@@ -44,15 +49,19 @@ impl Outside {
         std::fs::write(&root, certificate)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let tls_port = listener.local_addr()?.port();
-        let mut tls = JoinSet::new();
-        tls.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), address));
-        Ok(Self { port: address.port(), tls_port, root, _plain: plain, _tls: tls })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), address));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let proxy_port = listener.local_addr()?.port();
+        tasks.spawn(forward(listener, address));
+        Ok(Self { port: address.port(), tls_port, proxy_port, root, _plain: plain, _tasks: tasks })
     }
 
     /// Puts ports and paths in the places that a file names.
     pub(super) fn fill_in(&self, text: &str) -> String {
         text.replace("$OUTSIDE_PORT", &self.port.to_string())
             .replace("$OUTSIDE_TLS_PORT", &self.tls_port.to_string())
+            .replace("$OUTSIDE_PROXY_PORT", &self.proxy_port.to_string())
             .replace("$OUTSIDE_ROOT", &self.root.to_string_lossy())
     }
 }
@@ -68,6 +77,29 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, echo: SocketAddr) {
                 return;
             };
             tokio::io::copy_bidirectional(&mut tls, &mut plain).await.ok();
+        });
+    }
+}
+
+/// A forward proxy: CONNECT to one name, 403 for all else.
+async fn forward(listener: TcpListener, echo: SocketAddr) {
+    let mut connections = JoinSet::new();
+    while let Ok((mut tcp, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            let mut head = vec![];
+            while !head.ends_with(b"\r\n\r\n") && head.len() < 4096 {
+                let Ok(byte) = tcp.read_u8().await else { return };
+                head.push(byte);
+            }
+            if !head.starts_with(BEHIND_PROXY.as_bytes()) {
+                tcp.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await.ok();
+                return;
+            }
+            let Ok(mut plain) = TcpStream::connect(echo).await else { return };
+            if tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.is_ok() {
+                tokio::io::copy_bidirectional(&mut tcp, &mut plain).await.ok();
+            }
         });
     }
 }
