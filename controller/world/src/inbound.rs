@@ -6,7 +6,7 @@ use crate::made::entry;
 use crate::scope::{self, Viewer};
 use crds::ObjectKey;
 use crds::mesh_config::{InboundTrafficPolicyMode, InterceptionMode, MeshConfig};
-use crds::networking::{ConnectionPool, IngressListener, Sidecar};
+use crds::networking::{ConnectionPool, IngressListener, ServerTls, Sidecar};
 use crds::{Problem, Reason};
 use model::{Mode, Protocol, ProxyKind, Service, ServiceKey, traffic_policy};
 use std::collections::BTreeMap;
@@ -41,6 +41,8 @@ struct Plan {
     /// Bound to this address (interception NONE).
     bind: Option<String>,
     pool: Option<ConnectionPool>,
+    /// Of a Sidecar's ingress listener.
+    tls: Option<ServerTls>,
 }
 
 pub(crate) type InboundTables<'t> =
@@ -79,8 +81,8 @@ pub(crate) fn inbound(
         made.clusters.extend([entry(&cluster.resource)]);
         made.problems.extend(cluster.problems);
         if let Some(bind) = &plan.bind {
-            let mode = key.security.as_ref().map_or(Mode::Disable, |it| it.of_port(plan.port));
-            made.listeners.extend([entry(&translate::listener::inbound(bind, &port(plan), mode, mesh))]);
+            let security = key.security.as_ref();
+            made.listeners.extend([entry(&translate::listener::inbound(bind, &port(plan), security, mesh))]);
         }
     }
     if key.interception != InterceptionMode::None {
@@ -107,7 +109,8 @@ fn own_pool(
 
 fn port(plan: &Plan) -> InboundPort<'_> {
     let service = plan.service.as_ref().and_then(|(service, number)| Some((&**service, service.port(*number)?)));
-    InboundPort { port: plan.port, protocol: plan.protocol, service, cluster: InboundCluster(plan.port).to_string() }
+    let cluster = InboundCluster(plan.port).to_string();
+    InboundPort { port: plan.port, protocol: plan.protocol, service, cluster, tls: plan.tls.as_ref() }
 }
 
 /// One chain per target port of the Services that select the workload; the oldest Service of a port names it.
@@ -146,6 +149,7 @@ fn from_services(
                 endpoint: endpoint(target),
                 bind: None,
                 pool,
+                tls: None,
             })
         })
         .collect()
@@ -175,6 +179,16 @@ fn from_ingress(
         let service = instance.and_then(|it| Some((reads.get(services, &it.service)?.clone(), it.port)));
         let protocol = Protocol::parse(&listener.port.protocol)
             .unwrap_or_else(|| Protocol::of_port(port, &listener.port.name, None));
+        let protocol = match protocol {
+            Protocol::Https if listener.tls.is_some() => Protocol::Http,
+            Protocol::Tls if listener.tls.is_some() => Protocol::Tcp,
+            other => other,
+        };
+        let mode = key.security.as_ref().map_or(Mode::Disable, |it| it.of_port(port));
+        if let (Some(object), Some(_), true) = (&key.sidecar, &listener.tls, mode != Mode::Disable) {
+            let why = format!("port {port} takes the mesh's TLS; a PeerAuthentication must set it to DISABLE first");
+            problems.push(Problem::new(object, format!("spec.ingress[{at}].tls"), Reason::Ineffective(why)));
+        }
         let endpoint = endpoint(&listener.default_endpoint, ip, key.sidecar.as_ref(), at, problems);
         let bind = match listener.bind.is_empty() {
             false => listener.bind.clone(),
@@ -187,6 +201,7 @@ fn from_ingress(
             endpoint,
             bind: bound.then_some(bind),
             pool: listener.connection_pool.clone().or_else(|| sidecar?.inbound_connection_pool.clone()),
+            tls: listener.tls.clone(),
         });
     }
     plans

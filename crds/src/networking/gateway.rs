@@ -48,6 +48,15 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
+    /// Whether something of it is a secret that the control plane has.
+    pub fn needs_credentials(&self) -> bool {
+        if matches!(self.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough) {
+            return false;
+        }
+        let names = [&self.credential_name, &self.ca_cert_credential_name].into_iter().chain(&self.credential_names);
+        names.into_iter().any(|it| !it.is_empty())
+    }
+
     /// Those of `cipherSuites` that exist, each once.
     pub fn ciphers(&self) -> Vec<&str> {
         let mut found: Vec<&str> = vec![];

@@ -2,7 +2,7 @@
 //! its line, and nothing else.
 
 use super::report::Report;
-use crate::networking::{ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, ServerTlsMode};
+use crate::networking::{ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, ServerTls, ServerTlsMode};
 use crate::{Reason, Spec};
 
 /// A field's path below its message, and whether it is set in a way that is not translated.
@@ -19,20 +19,18 @@ const LOAD_BALANCER: &[Line<LoadBalancer>] = &[
     ("zoneAwareLbSetting", |lb| lb.zone_aware_lb_setting.is_some()),
 ];
 
-const SERVER: &[Line<crate::networking::Server>] =
-    &[("tls.mode", |server| server.tls.as_ref().is_some_and(|tls| tls.mode != ServerTlsMode::Passthrough))];
-
-const INGRESS_LISTENER: &[Line<crate::networking::IngressListener>] = &[("tls", |listener| listener.tls.is_some())];
+/// Credentials are asked of the control plane, which serves no secrets yet.
+const SERVER_TLS: &[Line<ServerTls>] = &[
+    ("mode", |tls| tls.mode == ServerTlsMode::AutoPassthrough),
+    ("credentialName", |tls| tls.needs_credentials() && !tls.credential_name.is_empty()),
+    ("credentialNames", |tls| tls.needs_credentials() && !tls.credential_names.is_empty()),
+    ("caCertCredentialName", |tls| tls.needs_credentials() && !tls.ca_cert_credential_name.is_empty()),
+];
 
 pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
     match spec {
         Spec::DestinationRule(rule) => destination_rule(rule, report),
         Spec::Gateway(gateway) => self::gateway(gateway, report),
-        Spec::Sidecar(sidecar) => {
-            for (i, listener) in sidecar.ingress.iter().enumerate() {
-                lines(INGRESS_LISTENER, listener, &format!("spec.ingress[{i}]"), report);
-            }
-        }
         // Workloads are not registered by themselves, nor probed: their WorkloadEntries are somebody else's.
         Spec::WorkloadGroup(_) => report.add("spec.template", Reason::NotTranslated),
         _ => {}
@@ -47,7 +45,9 @@ fn lines<T>(table: &[Line<T>], value: &T, at: &str, report: &mut Report<'_>) {
 
 fn gateway(gateway: &Gateway, report: &mut Report<'_>) {
     for (i, server) in gateway.servers.iter().enumerate() {
-        lines(SERVER, server, &format!("spec.servers[{i}]"), report);
+        if let Some(tls) = &server.tls {
+            lines(SERVER_TLS, tls, &format!("spec.servers[{i}].tls"), report);
+        }
     }
 }
 

@@ -82,6 +82,8 @@ impl Keys {
             ("OUTSIDE_ROOT", "outside.pem", self.root.pem()),
             ("OUTSIDE_CERTIFICATE", "outside-server.pem", self.server.certificate.pem()),
             ("OUTSIDE_KEY", "outside-server-key.pem", self.server.key.serialize_pem()),
+            ("OUTSIDE_CLIENT_CERTIFICATE", "outside-client.pem", self.clients[0].certificate.pem()),
+            ("OUTSIDE_CLIENT_KEY", "outside-client-key.pem", self.clients[0].key.serialize_pem()),
             ("OUTSIDE_REVOKED", "outside-revoked.pem", self.revoked.clone()),
         ] {
             let path = folder.join(file);

@@ -61,7 +61,8 @@ impl Outside {
             .replace("$OUTSIDE_PORT", &self.port.to_string())
             .replace("$OUTSIDE_TLS_PORT", &self.tls_port.to_string())
             .replace("$OUTSIDE_PROXY_PORT", &self.proxy_port.to_string());
-        self.files.iter().fold(ports, |text, (name, value)| text.replace(&format!("${name}"), value))
+        // Names that begin like others come first.
+        self.files.iter().rev().fold(ports, |text, (name, value)| text.replace(&format!("${name}"), value))
     }
 }
 

@@ -96,6 +96,11 @@ fn server_chains<'a>(
     match &server.tls {
         None => tcp_chain(input, server, problems).into_iter().collect(),
         Some(tls) if tls.mode == ServerTlsMode::Passthrough => passthrough_chains(input, server, problems),
+        // Envoy would keep the whole listener back while it waits for them.
+        Some(tls) if tls.needs_credentials() => {
+            problems.push(Problem::new(&server.gateway, field("credentialName"), Reason::NotTranslated));
+            vec![]
+        }
         Some(tls) if tls.mode == ServerTlsMode::AutoPassthrough => {
             problems.push(Problem::new(&server.gateway, field("mode"), Reason::NotTranslated));
             vec![]

@@ -5,12 +5,14 @@ use super::chain::{PLAIN_HTTP, RAW_BUFFER};
 use super::{
     Bind, HANDSHAKE_TIMEOUT, ONE_CONNECTION_PER_EVENT, access_log, black_hole, http, inspector, tcp, transparent,
 };
-use crate::{message, name, route, tls};
+use crate::tls::{self, Termination};
+use crate::{message, name, route};
 use crds::mesh_config::{InterceptionMode, MeshConfig};
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use crds::networking::ServerTls;
+use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, TransportSocket};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter};
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, route::Action, route_action::ClusterSpecifier};
-use model::{EffectiveModes, Mode, Protocol, Service, ServicePort};
+use model::{Certificates, EffectiveModes, Mode, Protocol, Service, ServicePort};
 use std::collections::BTreeSet;
 
 /// A port of the workload, or of a Sidecar's ingress listener.
@@ -22,6 +24,8 @@ pub struct InboundPort<'a> {
     pub service: Option<(&'a Service, &'a ServicePort)>,
     /// `inbound|PORT||`.
     pub cluster: String,
+    /// Of a Sidecar's ingress listener: it has effect where no TLS of the mesh is taken.
+    pub tls: Option<&'a ServerTls>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,9 +52,9 @@ pub fn virtual_inbound(input: &InboundInput<'_>) -> Listener {
     let mode = |port: u16| input.security.map_or(Mode::Disable, |it| it.of_port(port));
     let of_others = input.security.map_or(Mode::Disable, |it| it.mode);
     let inspected = |it: Mode| it != Mode::Disable;
-    let inspects = inspected(of_others)
-        || ports.iter().any(|it| inspected(mode(it.port)))
-        || named.iter().any(|it| inspected(mode(*it)));
+    let takes_tls = |it: &InboundPort<'_>| inspected(mode(it.port)) || it.tls.is_some();
+    let inspects =
+        inspected(of_others) || ports.iter().any(|it| takes_tls(it)) || named.iter().any(|it| inspected(mode(*it)));
     chains.extend(catch_all(None, of_others, mesh));
     if inspects && !inspected(of_others) {
         // What the inspector calls TLS meets no chain for what is not.
@@ -60,12 +64,13 @@ pub fn virtual_inbound(input: &InboundInput<'_>) -> Listener {
         chains.extend(catch_all(Some(port), mode(port), mesh));
     }
     for port in &ports {
-        chains.extend(port_chains(&Bind::ANY.to_string(), port, mode(port.port), mesh));
+        chains.extend(port_chains(&Bind::ANY.to_string(), port, input.security, mesh));
     }
     let mut listener_filters = inspector::original(input.interception);
     if inspects {
         let all = ports.iter().map(|it| it.port).chain(named).chain([own_port]);
-        let plain = all.filter(|it| *it == own_port || !inspected(mode(*it)));
+        let own_tls = |it: &u16| ports.iter().any(|port| port.port == *it && port.tls.is_some());
+        let plain = all.filter(|it| *it == own_port || !inspected(mode(*it)) && !own_tls(it));
         listener_filters.push(inspector::tls(&plain.collect()));
     }
     listener_filters.extend(http_inspector(&chains));
@@ -80,11 +85,12 @@ pub fn virtual_inbound(input: &InboundInput<'_>) -> Listener {
 }
 
 /// The listener of one port of a Sidecar's ingress that is bound to an address of its own.
-pub fn inbound(bind: &str, port: &InboundPort<'_>, mode: Mode, mesh: &MeshConfig) -> Listener {
+pub fn inbound(bind: &str, port: &InboundPort<'_>, security: Option<&EffectiveModes>, mesh: &MeshConfig) -> Listener {
     let address =
         Bind::parse(bind).map_or_else(|| message::socket_address(bind, port.port), |it| it.address(port.port));
-    let chains = port_chains(bind, port, mode, mesh);
-    let tls = (mode != Mode::Disable).then(|| inspector::tls(&BTreeSet::new()));
+    let chains = port_chains(bind, port, security, mesh);
+    let mode = security.map_or(Mode::Disable, |it| it.of_port(port.port));
+    let tls = (mode != Mode::Disable || port.tls.is_some()).then(|| inspector::tls(&BTreeSet::new()));
     Listener {
         name: name::Listener { bind, port: port.port }.to_string(),
         address: Some(address),
@@ -137,7 +143,8 @@ fn passthrough(mesh: &MeshConfig) -> Filters {
         upstream_alpn: None,
         resolved: vec![],
     };
-    Filters { http: http::filter(&manager), bytes: tcp::plain(cluster, cluster, access_log::file(mesh)) }
+    let bytes = tcp::plain(cluster, cluster, access_log::file(mesh));
+    Filters { http: http::filter(&manager), bytes, own_tls: None }
 }
 
 fn passthrough_routes(mesh: &MeshConfig) -> RouteConfiguration {
@@ -151,10 +158,23 @@ fn passthrough_routes(mesh: &MeshConfig) -> RouteConfiguration {
     RouteConfiguration { name: cluster, ..table }
 }
 
-fn port_chains(bind: &str, port: &InboundPort<'_>, mode: Mode, mesh: &MeshConfig) -> Vec<FilterChain> {
+fn port_chains(
+    bind: &str,
+    port: &InboundPort<'_>,
+    security: Option<&EffectiveModes>,
+    mesh: &MeshConfig,
+) -> Vec<FilterChain> {
     let chain_name = name::Listener { bind, port: port.port }.to_string();
-    let filters = Filters { http: http_filter(&chain_name, port, mesh), bytes: tcp_filter(port, mesh) };
-    let rows = rows(mode, port.protocol);
+    let mode = security.map_or(Mode::Disable, |it| it.of_port(port.port));
+    let certificates = if security.is_some() { Certificates::Workload } else { Certificates::None };
+    let alpn = if port.protocol.is_http() { tls::ALPN_OF_HTTP_SERVERS } else { &[] };
+    let own = port.tls.filter(|_| mode == Mode::Disable);
+    let own_tls = own.and_then(|written| Termination { written, certificates, alpn }.socket());
+    let rows = match &own_tls {
+        Some(_) => vec![Row::own_tls(port.protocol)],
+        None => rows(mode, port.protocol),
+    };
+    let filters = Filters { http: http_filter(&chain_name, port, mesh), bytes: tcp_filter(port, mesh), own_tls };
     rows.iter().map(|row| chain(&chain_name, Some(port.port), row, &filters, mesh)).collect()
 }
 
@@ -185,6 +205,7 @@ fn tcp_filter(port: &InboundPort<'_>, mesh: &MeshConfig) -> Filter {
 struct Filters {
     http: Filter,
     bytes: Filter,
+    own_tls: Option<TransportSocket>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -206,11 +227,18 @@ enum Transport {
     Plain,
     /// TLS that ends here: the mesh's.
     Mutual,
+    /// TLS that ends here, with certificates of the user's own.
+    Own,
     /// TLS that ends at the workload.
     Foreign,
 }
 
 impl Row {
+    fn own_tls(protocol: Protocol) -> Self {
+        let content = if protocol.is_http() { Content::Http } else { Content::Bytes };
+        Self { transport: Transport::Own, alpn: &[], content }
+    }
+
     const TLS_PASSTHROUGH: Self = Self { transport: Transport::Foreign, alpn: &[], content: Content::Bytes };
 }
 
@@ -244,14 +272,19 @@ const ALPN_MESH: [&str; 5] =
     [tls::ALPN_TCP[0], tls::ALPN_TCP[1], tls::ALPN_HTTP[0], tls::ALPN_HTTP[1], tls::ALPN_HTTP[2]];
 
 fn chain(chain_name: &str, port: Option<u16>, row: &Row, filters: &Filters, mesh: &MeshConfig) -> FilterChain {
-    let is_mutual = row.transport == Transport::Mutual;
+    let transport_socket = match row.transport {
+        Transport::Mutual => Some(tls::downstream(mesh)),
+        Transport::Own => filters.own_tls.clone(),
+        Transport::Plain | Transport::Foreign => None,
+    };
+    let ends_here = transport_socket.is_some();
     FilterChain {
         name: chain_name.to_owned(),
         filter_chain_match: Some(FilterChainMatch {
             destination_port: port.and_then(|it| message::uint32(it.into())),
             transport_protocol: match row.transport {
                 Transport::Plain => RAW_BUFFER.into(),
-                Transport::Mutual | Transport::Foreign => TLS.into(),
+                Transport::Mutual | Transport::Own | Transport::Foreign => TLS.into(),
             },
             application_protocols: row.alpn.iter().map(|it| (*it).to_owned()).collect(),
             ..Default::default()
@@ -260,8 +293,8 @@ fn chain(chain_name: &str, port: Option<u16>, row: &Row, filters: &Filters, mesh
             Content::Http => filters.http.clone(),
             Content::Bytes => filters.bytes.clone(),
         }],
-        transport_socket: is_mutual.then(|| tls::downstream(mesh)),
-        transport_socket_connect_timeout: if is_mutual { message::duration(HANDSHAKE_TIMEOUT) } else { None },
+        transport_socket,
+        transport_socket_connect_timeout: if ends_here { message::duration(HANDSHAKE_TIMEOUT) } else { None },
         ..Default::default()
     }
 }
@@ -277,7 +310,8 @@ mod tests {
     use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 
     fn port(number: u16, protocol: Protocol) -> InboundPort<'static> {
-        InboundPort { port: number, protocol, service: None, cluster: name::InboundCluster(number).to_string() }
+        let cluster = name::InboundCluster(number).to_string();
+        InboundPort { port: number, protocol, service: None, cluster, tls: None }
     }
 
     fn virtual_of(ports: Vec<InboundPort<'_>>, mesh: &MeshConfig) -> Listener {
@@ -357,11 +391,11 @@ mod tests {
         let db = service("db", "10.0.0.1", &[(3306, Protocol::Tcp)]);
         let bound = InboundPort { service: Some((&db, &db.ports[0])), ..port(3307, Protocol::Tcp) };
         let mesh = MeshConfig { inbound_cluster_stat_name: "%SERVICE%_%TARGET_PORT%".into(), ..Default::default() };
-        let listener = inbound("127.1.2.3", &bound, Mode::Disable, &mesh);
+        let listener = inbound("127.1.2.3", &bound, None, &mesh);
         assert_eq!((listener.name.as_str(), listener.listener_filters.len()), ("127.1.2.3_3307", 0));
         assert_eq!(rows(&listener), [("127.1.2.3_3307", 3307, 0, "tcp")]);
         assert_eq!(tcp::tests::proxy(&listener.filter_chains[0].filters[0]).stat_prefix, "db.n_3307");
-        let http = inbound("127.1.2.3", &port(9080, Protocol::Http), Mode::Disable, &mesh);
+        let http = inbound("127.1.2.3", &port(9080, Protocol::Http), None, &mesh);
         let manager = http::tests::manager(&http.filter_chains[0].filters[0]);
         assert_eq!(manager.stat_prefix, "inbound_127.1.2.3_9080;");
     }

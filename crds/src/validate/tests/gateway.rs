@@ -93,7 +93,7 @@ fn tls_fits_the_protocol() {
         ),
         (
             "hosts: ['*'], port: {number: 443, name: a, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: c}",
-            "?.tls.mode: not translated",
+            "?.tls.credentialName: not translated",
         ),
         (
             "hosts: ['*'], port: {number: 443, name: a, protocol: TLS}, tls: {mode: PASSTHROUGH, credentialName: c}",
