@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use webhook::inject::ProxyConfigs;
 use world::Batch;
 use xds::{ConnectionId, Hub, TypeUrl};
 
@@ -53,6 +54,8 @@ pub(crate) struct Core {
     proxies: BTreeMap<ConnectionId, Connected>,
     mesh: watch::Sender<Arc<MeshConfig>>,
     addresses: watch::Sender<Wanted>,
+    /// For injection; `None` until every kind has been read.
+    proxy_configs: watch::Sender<Option<Arc<ProxyConfigs>>>,
 }
 
 /// A proxy whose Pod has not been seen yet.
@@ -91,6 +94,7 @@ impl Core {
             proxies: BTreeMap::new(),
             mesh: watch::Sender::new(Arc::new(MeshConfig::default())),
             addresses: watch::Sender::new(Wanted::default()),
+            proxy_configs: watch::Sender::default(),
         }
     }
 
@@ -102,6 +106,11 @@ impl Core {
     /// What should stand in the status of ServiceEntries.
     pub(crate) fn addresses(&self) -> watch::Receiver<Wanted> {
         self.addresses.subscribe()
+    }
+
+    /// What injection lays over the mesh's `defaultConfig`.
+    pub(crate) fn proxy_configs(&self) -> watch::Receiver<Option<Arc<ProxyConfigs>>> {
+        self.proxy_configs.subscribe()
     }
 
     /// Takes everything that has happened since the last time, in order, with one commit for all of it.
@@ -147,6 +156,7 @@ impl Core {
                 // Tables keep what their last commit changed until the next one; this one changed everything.
                 self.world.commit(Batch::default());
                 self.synced = true;
+                self.send_proxy_configs();
                 self.hub.set_ready();
                 tracing::info!("every kind has been read; proxies are served from now on");
             }
@@ -159,6 +169,7 @@ impl Core {
         if batch.objects.is_empty() && batch.proxies.is_empty() {
             return;
         }
+        let proxy_configs = batch.objects.iter().any(|(key, _)| key.kind == Kind::ProxyConfig);
         let started = Instant::now();
         let changes = self.world.commit(batch);
         self.metrics.commit(started.elapsed());
@@ -169,6 +180,9 @@ impl Core {
             self.found = problems;
         }
         self.hub.publish(changes.update);
+        if proxy_configs && self.synced {
+            self.send_proxy_configs();
+        }
         let addresses = self.world.world().unwritten_addresses();
         self.addresses.send_if_modified(|current| {
             let differs = **current != *addresses;
@@ -185,6 +199,11 @@ impl Core {
             }
             differs
         });
+    }
+
+    fn send_proxy_configs(&self) {
+        let all = self.world.world().proxy_configs().map(|it| (it.meta.clone(), it.spec.clone()));
+        self.proxy_configs.send_replace(Some(Arc::new(ProxyConfigs::new(all))));
     }
 
     fn take_stream(&mut self, event: xds::server::Event, batch: &mut Batch) {

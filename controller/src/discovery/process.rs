@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tonic::transport::Server;
-use webhook::inject;
+use webhook::inject::{self, ProxyConfigs};
 use xds::Hub;
 use xds::server::{AdsService, Limits};
 
@@ -122,12 +122,12 @@ impl Process {
             false => IdentityCheck::Off,
         };
         let core = Core::new(hub.clone(), self.metrics.clone(), check);
-        let (mesh, addresses) = (core.mesh(), core.addresses());
+        let (mesh, addresses, proxy_configs) = (core.mesh(), core.addresses(), core.proxy_configs());
         self.watch(&events);
         let ads = self.serve_xds(&hub, &events).await?;
         self.serve_pages(&hub, &events, mesh).await?;
         self.write(addresses);
-        self.serve_webhooks().await?;
+        self.serve_webhooks(proxy_configs).await?;
         self.tasks.spawn(decide(core, receiver).map(Ok));
         drop(events);
         let ended = tokio::select! {
@@ -323,7 +323,7 @@ impl Process {
         roots
     }
 
-    async fn serve_webhooks(&mut self) -> Result<()> {
+    async fn serve_webhooks(&mut self, proxy_configs: watch::Receiver<Option<Arc<ProxyConfigs>>>) -> Result<()> {
         let Some(address) = self.args.https else { return Ok(()) };
         let revision = &self.environment.revision;
         let injector = Injector {
@@ -340,6 +340,7 @@ impl Process {
                 ..inject::Options::default()
             },
             native_sidecars: self.environment.native_sidecars,
+            proxy_configs,
         };
         let (first, configs) = oneshot::channel();
         let ending = self.ending();

@@ -13,10 +13,11 @@ use ca::bundle::Bundle;
 use ca::clock::Clock;
 use ca::key::KeyKind;
 use ca::spiffe::TrustDomains;
-use crds::networking::{Resolution, ServiceEntry, ServiceEntryAddress};
+use crds::networking::{ProxyConfig, Resolution, ServiceEntry, ServiceEntryAddress};
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube};
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -101,6 +102,32 @@ fn addresses_are_wanted_until_the_status_has_them() {
     assert!(!wanted.has_changed().unwrap(), "nobody is woken for what is known");
     core.handle([changed(vec![entry(addresses)])]);
     assert!(wanted.borrow_and_update().is_empty());
+}
+
+#[test]
+fn injection_has_proxy_configs_once_every_kind_has_been_read() {
+    let (mut core, ..) = core();
+    let mut configs = core.proxy_configs();
+    let key = ObjectKey::new(Kind::ProxyConfig, "shop", "all");
+    let config = |concurrency| {
+        let config = ProxyConfig { concurrency: Some(concurrency), ..ProxyConfig::default() };
+        let meta = Meta { name: "all".into(), namespace: "shop".into(), ..Meta::default() };
+        changed(vec![(key.clone(), Some(Object { key: key.clone(), meta, spec: Spec::ProxyConfig(config) }))])
+    };
+    let mut seen = || {
+        let current = configs.borrow_and_update().clone()?;
+        Some(current.of("istio-system", "shop", &BTreeMap::new()).map(|it| it.concurrency).collect::<Vec<_>>())
+    };
+    core.handle([config(1)]);
+    assert_eq!(seen(), None);
+    core.handle([Event::Source(source::kube::Event::Synced)]);
+    assert_eq!(seen(), Some(vec![Some(1)]));
+    core.handle([config(2)]);
+    assert_eq!(seen(), Some(vec![Some(2)]));
+    core.handle([changed(vec![(key.clone(), None)])]);
+    assert_eq!(seen(), Some(vec![]));
+    core.handle([changed(vec![pod("web", "shop", "web")])]);
+    assert!(!configs.has_changed().unwrap(), "nobody is woken for what is known");
 }
 
 #[test]

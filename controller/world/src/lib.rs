@@ -15,6 +15,7 @@ mod key;
 mod made;
 mod outbound;
 mod patched;
+mod proxy_config;
 mod publish;
 mod scope;
 mod stage;
@@ -29,6 +30,7 @@ use model::Proxy;
 use publish::Publisher;
 use stage::{Catalog, Inputs, NamesStage, Outbound, Scopes, Sides};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tables::{Commit, Dump};
 use xds::{ConnectionId, Resource, TypeUrl};
 
@@ -108,6 +110,11 @@ impl World {
         self.inputs.pods.peek(key).map(|it| &it.spec)
     }
 
+    /// All there are.
+    pub fn proxy_configs(&self) -> impl Iterator<Item = &Stored<crds::networking::ProxyConfig>> {
+        self.inputs.proxy_configs.rows().into_values()
+    }
+
     /// A connected proxy as it was put in.
     pub fn proxy(&self, id: ConnectionId) -> Option<Proxy> {
         self.inputs.proxies.peek(&id).map(|it| (**it).clone())
@@ -136,7 +143,7 @@ impl World {
     }
 
     /// What a connected proxy has, of one type; for offline use, dumps and tests.
-    pub fn resources(&self, proxy: ConnectionId, kind: TypeUrl) -> Vec<std::sync::Arc<Resource>> {
+    pub fn resources(&self, proxy: ConnectionId, kind: TypeUrl) -> Vec<Arc<Resource>> {
         self.publisher.resources(proxy, kind)
     }
 

@@ -4,6 +4,7 @@ use crate::catalog::{self, Groups, Rules};
 use crate::envoy_filter::{self, Compiled};
 use crate::key::RuleKey;
 use crate::outbound::{self};
+use crate::proxy_config;
 use crds::{ObjectKey, Problem};
 use model::{
     Endpoints, Hostname, Locality, Namespace, Peers, Policies, Proxy, RouteRules, Service, ServiceKey, Visibility,
@@ -27,6 +28,9 @@ pub(crate) struct Catalog {
     pub(crate) sidecars_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) filters_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) patches: Table<ObjectKey, Compiled>,
+    proxy_configs_by_namespace: Groups<Arc<str>, ObjectKey>,
+    /// By namespace, of ProxyConfigs.
+    pub(crate) passed_over: Table<Arc<str>, Vec<Problem>>,
     localities: Table<ObjectKey, Arc<Locality>>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     pods_by_namespace: Groups<Arc<str>, ObjectKey>,
@@ -62,6 +66,8 @@ impl Catalog {
             policies: c.table("policies"),
             filters_by_namespace: c.table("envoy_filters_by_namespace"),
             patches: c.table("patches"),
+            proxy_configs_by_namespace: c.table("proxy_configs_by_namespace"),
+            passed_over: c.table("passed_over"),
             entries_by_service: c.table("entries_by_service"),
             aliases_by_target: c.table("aliases_by_target"),
             slices_by_service: c.table("slices_by_service"),
@@ -97,6 +103,7 @@ impl Catalog {
     pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs) {
         self.commit_policies(c, i);
         self.commit_patches(c, i);
+        self.commit_proxy_configs(c, i);
         self.commit_services(c, i);
         self.commit_rules(c, i);
     }
@@ -113,6 +120,13 @@ impl Catalog {
         c.group(&mut self.filters_by_namespace, &i.envoy_filters, |key, _| vec![key.namespace.clone()]);
         let filters = keys_from(&i.envoy_filters, |key, _| [key.clone()]);
         c.derive(&mut self.patches, &[&filters], &i.envoy_filters, envoy_filter::compiled);
+    }
+
+    fn commit_proxy_configs(&mut self, c: &mut Commit, i: &Inputs) {
+        c.group(&mut self.proxy_configs_by_namespace, &i.proxy_configs, |key, _| vec![key.namespace.clone()]);
+        let namespaces = keys_from(&self.proxy_configs_by_namespace, |namespace, _| [namespace.clone()]);
+        let from = (&self.proxy_configs_by_namespace, &i.proxy_configs);
+        c.derive(&mut self.passed_over, &[&namespaces], from, proxy_config::passed_over);
     }
 
     fn commit_services(&mut self, c: &mut Commit, i: &Inputs) {
@@ -201,6 +215,8 @@ impl Catalog {
             &self.policies,
             &self.filters_by_namespace,
             &self.patches,
+            &self.proxy_configs_by_namespace,
+            &self.passed_over,
             &self.entries_by_service,
             &self.aliases_by_target,
             &self.slices_by_service,

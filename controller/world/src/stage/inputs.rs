@@ -18,6 +18,7 @@ pub(crate) struct Inputs {
     pub(crate) nodes: Objects<()>,
     pub(crate) peer_authentications: Objects<s::PeerAuthentication>,
     pub(crate) pods: Objects<kube::Pod>,
+    pub(crate) proxy_configs: Objects<n::ProxyConfig>,
     pub(crate) service_entries: Objects<n::ServiceEntry>,
     pub(crate) services: Objects<kube::Service>,
     pub(crate) sidecars: Objects<n::Sidecar>,
@@ -41,6 +42,7 @@ impl Inputs {
             nodes: c.table("nodes"),
             peer_authentications: c.table("peer_authentications"),
             pods: c.table("pods"),
+            proxy_configs: c.table("proxy_configs"),
             service_entries: c.table("service_entries"),
             services: c.table("kube_services"),
             sidecars: c.table("sidecars"),
@@ -70,6 +72,7 @@ impl Inputs {
         c.input(&mut self.nodes, take(&mut sorted.nodes));
         c.input(&mut self.peer_authentications, take(&mut sorted.peer_authentications));
         c.input(&mut self.pods, take(&mut sorted.pods));
+        c.input(&mut self.proxy_configs, take(&mut sorted.proxy_configs));
         let entries = sorted.service_entries.iter();
         let allocations =
             self.allocator.apply(entries.map(|(key, it)| (key, it.as_ref().map(|it| (&it.meta, &it.spec)))));
@@ -99,6 +102,7 @@ impl Inputs {
             Kind::Node => one(&self.nodes, key, |()| Spec::Node),
             Kind::PeerAuthentication => one(&self.peer_authentications, key, Spec::PeerAuthentication),
             Kind::Pod => one(&self.pods, key, Spec::Pod),
+            Kind::ProxyConfig => one(&self.proxy_configs, key, Spec::ProxyConfig),
             Kind::Service => one(&self.services, key, Spec::Service),
             Kind::ServiceEntry => one(&self.service_entries, key, Spec::ServiceEntry),
             Kind::Sidecar => one(&self.sidecars, key, |it| Spec::Sidecar(Box::new(it))),
@@ -110,7 +114,7 @@ impl Inputs {
 
     /// Everything, one object at a time.
     pub(crate) fn batch(&self) -> Batch {
-        let tables: [Vec<ObjectKey>; 13] = [
+        let tables: [Vec<ObjectKey>; 14] = [
             keys(&self.destination_rules),
             keys(&self.envoy_filters),
             keys(&self.gateways),
@@ -118,6 +122,7 @@ impl Inputs {
             keys(&self.nodes),
             keys(&self.peer_authentications),
             keys(&self.pods),
+            keys(&self.proxy_configs),
             keys(&self.service_entries),
             keys(&self.services),
             keys(&self.sidecars),
@@ -143,6 +148,7 @@ impl Inputs {
             &self.nodes,
             &self.peer_authentications,
             &self.pods,
+            &self.proxy_configs,
             &self.service_entries,
             &self.services,
             &self.sidecars,
