@@ -29,6 +29,8 @@ const POD_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum Event {
     Source(source::kube::Event),
     Xds(xds::server::Event),
+    /// The CA's, as PEM.
+    Roots(String),
     Ask(Query),
     Tick,
 }
@@ -120,6 +122,7 @@ impl Core {
             match event {
                 Event::Source(event) => self.take_source(event, &mut batch),
                 Event::Xds(event) => self.take_stream(event, &mut batch),
+                Event::Roots(roots) => batch.roots = Some(roots),
                 // What is asked sees what has happened before.
                 Event::Ask(query) => {
                     self.settle(&mut batch);
@@ -166,7 +169,7 @@ impl Core {
     /// The one door to the world, and from it to the proxies.
     fn commit(&mut self, batch: &mut Batch) {
         let batch = std::mem::take(batch);
-        if batch.objects.is_empty() && batch.proxies.is_empty() {
+        if batch.objects.is_empty() && batch.proxies.is_empty() && batch.roots.is_none() {
             return;
         }
         let proxy_configs = batch.objects.iter().any(|(key, _)| key.kind == Kind::ProxyConfig);

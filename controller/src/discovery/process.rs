@@ -124,6 +124,7 @@ impl Process {
         let core = Core::new(hub.clone(), self.metrics.clone(), check);
         let (mesh, addresses, proxy_configs) = (core.mesh(), core.addresses(), core.proxy_configs());
         self.watch(&events);
+        self.tell_roots(&events);
         let ads = self.serve_xds(&hub, &events).await?;
         self.serve_pages(&hub, &events, mesh).await?;
         self.write(addresses);
@@ -321,6 +322,21 @@ impl Process {
             Ok(())
         });
         roots
+    }
+
+    /// Agents trust what the CA does, whenever it changes.
+    fn tell_roots(&mut self, events: &mpsc::Sender<Event>) {
+        let (mut roots, events, ending) = (self.roots(), events.clone(), self.ending());
+        roots.mark_changed();
+        self.tasks.spawn(async move {
+            while tokio::select! { changed = roots.changed() => changed.is_ok(), () = ending.clone() => false } {
+                let current = roots.borrow_and_update().clone();
+                if events.send(Event::Roots(current)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
     }
 
     async fn serve_webhooks(&mut self, proxy_configs: watch::Receiver<Option<Arc<ProxyConfigs>>>) -> Result<()> {

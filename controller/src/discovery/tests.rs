@@ -131,6 +131,23 @@ fn injection_has_proxy_configs_once_every_kind_has_been_read() {
 }
 
 #[test]
+fn agents_are_told_the_roots_whenever_they_change() {
+    let (mut core, hub, _) = core();
+    core.handle([changed(vec![pod("cart", "shop", "cart")]), connected(1, "cart", "shop", "cart")]);
+    let told = || {
+        let snapshot = hub.snapshot(ConnectionId(1)).unwrap();
+        snapshot.layers(TypeUrl::ProxyConfig).iter().map(|it| it.bytes()).collect::<Vec<_>>()
+    };
+    assert!(told().is_empty());
+    let roots = |it: &str| Event::Roots(format!("-----BEGIN CERTIFICATE-----\n{it}\n-----END CERTIFICATE-----\n"));
+    core.handle([roots("one")]);
+    let one = told();
+    assert_eq!(one.len(), 1);
+    core.handle([roots("two")]);
+    assert_ne!(told(), one);
+}
+
+#[test]
 fn s14_a_node_in_somebody_else_s_namespace_is_refused() {
     let (mut core, hub, metrics) = core();
     core.handle([changed(vec![pod("cart", "shop", "cart")]), connected(1, "cart", "bank", "teller")]);

@@ -9,6 +9,8 @@ use xds::ConnectionId;
 pub struct Batch {
     pub objects: Vec<(ObjectKey, Option<Object>)>,
     pub proxies: Vec<(ConnectionId, Option<Proxy>)>,
+    /// The CA's roots, as PEM, when they have changed.
+    pub roots: Option<String>,
 }
 
 /// An object as a table keeps it.

@@ -86,7 +86,7 @@ impl World {
         self.decode_mesh(&batch);
         let mut sorted = Sorted::new(batch.objects);
         let c = &mut self.commit;
-        self.inputs.commit(c, &mut sorted, batch.proxies, &self.mesh);
+        self.inputs.commit(c, &mut sorted, (batch.proxies, batch.roots), &self.mesh);
         self.catalog.commit(c, &self.inputs);
         self.scopes.commit(c, &self.inputs, &self.catalog);
         self.outbound.commit(c, &self.inputs, &self.catalog, &self.scopes);
@@ -113,6 +113,11 @@ impl World {
     /// All there are.
     pub fn proxy_configs(&self) -> impl Iterator<Item = &Stored<crds::networking::ProxyConfig>> {
         self.inputs.proxy_configs.rows().into_values()
+    }
+
+    /// The CA's, as they were put in.
+    pub fn roots(&self) -> Option<String> {
+        self.inputs.roots.peek(&()).map(|it| (**it).clone())
     }
 
     /// A connected proxy as it was put in.

@@ -1,13 +1,15 @@
-//! ProxyConfigs that never come to bear. Which one a pod gets, injection decides: by then it is in the pod.
+//! ProxyConfigs that never come to bear (which one a pod gets, injection decides: by then it is in the pod), and the
+//! part of a proxy's configuration that agents are told on their streams.
 
-use crate::catalog::{Groups, Objects};
+use crate::catalog::{Groups, Mesh, Objects};
 use crds::networking::ProxyConfig;
 use crds::{ObjectKey, Problem, Reason};
 use model::label;
 use model::service::Age;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tables::Reads;
+use tables::{Reads, Table};
+use xds::{Layer, Resource};
 
 /// The oldest counts alone, at each level: another one for the whole namespace, or for workloads that an older one
 /// selects anyway.
@@ -40,3 +42,13 @@ pub(crate) fn passed_over(
     }
     (!problems.is_empty()).then_some(problems)
 }
+
+/// The same for every agent, alone in its layer.
+pub(crate) fn trust(reads: &mut Reads, (roots, mesh): (&Table<(), String>, &Mesh), (): &()) -> Option<Layer> {
+    let (roots, mesh) = (reads.get(roots, &())?, reads.get(mesh, &())?);
+    let resource = Resource::whole(TRUST, &translate::trust::trust_config(roots, mesh));
+    Some(Layer::unit(TRUST.into(), Some(Arc::new(resource))))
+}
+
+/// Agents do not look at it: there is only one.
+const TRUST: &str = "trust";

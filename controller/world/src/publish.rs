@@ -69,6 +69,8 @@ fn gateway_name(kind: &str, key: &GatewayKey) -> SetName {
 
 /// Clusters that every proxy has.
 const SHARED: &str = "cds shared";
+/// What every agent is told; no Envoy asks for it.
+const TRUST: &str = "pcds";
 /// The kind of the sets of clusters for clients with certificates.
 const SECURE_CDS: &str = "cds over mutual TLS";
 
@@ -106,6 +108,7 @@ pub(crate) fn view(class: &Class) -> (View, Vec<PatchedKey>) {
         (TypeUrl::Listener, listeners),
         (TypeUrl::Route, routes),
         (TypeUrl::NameTable, names),
+        (TypeUrl::ProxyConfig, vec![TRUST.into()]),
     ]);
     let patched = patch(class, &mut layers);
     (View { layers }, patched)
@@ -201,6 +204,7 @@ impl Publisher {
     ) -> Changes {
         let mut sets: Vec<(SetName, Option<Layer>)> = vec![];
         let mut add = |name: SetName, layer: Option<&Layer>| sets.push((name, layer.cloned()));
+        k.trust.changes().iter().for_each(|it| add(TRUST.into(), it.new.as_deref()));
         o.shared_clusters.changes().iter().for_each(|it| add(SHARED.into(), it.new.as_deref()));
         o.cds.changes().iter().for_each(|it| {
             let kind = if it.key.1 == Certificates::None { "cds" } else { SECURE_CDS };

@@ -313,6 +313,7 @@ fn history(seed: u64, steps: usize) -> usize {
                     .map(|(key, it): (&ObjectKey, &Object)| (key.clone(), Some(it.clone())))
                     .collect(),
                 proxies: proxies.iter().map(|(id, it)| (*id, Some(it.clone()))).collect(),
+                roots: None,
             });
             seen += shown(&scratch, &proxies).len();
             assert_eq!(shown(&world, &proxies), shown(&scratch, &proxies), "seed {seed}, step {step}");

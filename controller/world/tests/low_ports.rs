@@ -37,6 +37,7 @@ fn listeners(interception: InterceptionMode, low_ports: LowPorts) -> Vec<String>
     world.commit(Batch {
         objects: vec![(key.clone(), Some(Object { key, meta, spec: Spec::Service(spec) }))],
         proxies: vec![(ConnectionId(1), Some(proxy))],
+        roots: None,
     });
     world.resources(ConnectionId(1), TypeUrl::Listener).iter().map(|it| it.name.to_string()).collect()
 }

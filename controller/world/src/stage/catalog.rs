@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tables::{Commit, Dump, Table, keys_from};
-use xds::ConnectionId;
+use xds::{ConnectionId, Layer};
 
 use super::inputs::Inputs;
 
@@ -31,6 +31,7 @@ pub(crate) struct Catalog {
     proxy_configs_by_namespace: Groups<Arc<str>, ObjectKey>,
     /// By namespace, of ProxyConfigs.
     pub(crate) passed_over: Table<Arc<str>, Vec<Problem>>,
+    pub(crate) trust: Table<(), Layer>,
     localities: Table<ObjectKey, Arc<Locality>>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     pods_by_namespace: Groups<Arc<str>, ObjectKey>,
@@ -68,6 +69,7 @@ impl Catalog {
             patches: c.table("patches"),
             proxy_configs_by_namespace: c.table("proxy_configs_by_namespace"),
             passed_over: c.table("passed_over"),
+            trust: c.table("trust"),
             entries_by_service: c.table("entries_by_service"),
             aliases_by_target: c.table("aliases_by_target"),
             slices_by_service: c.table("slices_by_service"),
@@ -127,6 +129,8 @@ impl Catalog {
         let namespaces = keys_from(&self.proxy_configs_by_namespace, |namespace, _| [namespace.clone()]);
         let from = (&self.proxy_configs_by_namespace, &i.proxy_configs);
         c.derive(&mut self.passed_over, &[&namespaces], from, proxy_config::passed_over);
+        let roots = keys_from(&i.roots, |(), _| [()]);
+        c.derive(&mut self.trust, &[&roots], (&i.roots, &i.mesh), proxy_config::trust);
     }
 
     fn commit_services(&mut self, c: &mut Commit, i: &Inputs) {
@@ -217,6 +221,7 @@ impl Catalog {
             &self.patches,
             &self.proxy_configs_by_namespace,
             &self.passed_over,
+            &self.trust,
             &self.entries_by_service,
             &self.aliases_by_target,
             &self.slices_by_service,

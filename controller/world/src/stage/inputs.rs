@@ -29,6 +29,8 @@ pub(crate) struct Inputs {
     /// Of ServiceEntries without addresses. Not of one entry alone, so they are made at the door.
     pub(crate) allocations: Table<ObjectKey, Allocation>,
     allocator: Allocator,
+    /// Of the CA, as PEM; no row where there is none.
+    pub(crate) roots: Table<(), String>,
 }
 
 impl Inputs {
@@ -52,6 +54,7 @@ impl Inputs {
             proxies: c.table("proxies"),
             allocations: c.table("allocations"),
             allocator: Allocator::default(),
+            roots: c.table("roots"),
         }
     }
 
@@ -59,7 +62,7 @@ impl Inputs {
         &mut self,
         c: &mut Commit,
         sorted: &mut Sorted,
-        proxies: Vec<(ConnectionId, Option<Proxy>)>,
+        (proxies, roots): (Vec<(ConnectionId, Option<Proxy>)>, Option<String>),
         mesh: &MeshConfig,
     ) {
         use std::mem::take;
@@ -84,6 +87,7 @@ impl Inputs {
         c.input(&mut self.workload_entries, take(&mut sorted.workload_entries));
         c.input(&mut self.proxies, proxies);
         c.input(&mut self.allocations, allocations);
+        c.input(&mut self.roots, roots.map(|it| ((), Some(it))).into_iter().collect::<Vec<_>>());
     }
 
     /// Addresses that should stand in the status of ServiceEntries and do not yet.
@@ -135,7 +139,8 @@ impl Inputs {
             (key, object)
         });
         let proxies = self.proxies.rows().into_iter().map(|(id, proxy)| (id, Some(proxy.clone())));
-        Batch { objects: objects.collect(), proxies: proxies.collect() }
+        let roots = self.roots.peek(&()).map(|it| (**it).clone());
+        Batch { objects: objects.collect(), proxies: proxies.collect(), roots }
     }
 
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
@@ -157,6 +162,7 @@ impl Inputs {
             &self.workload_entries,
             &self.proxies,
             &self.allocations,
+            &self.roots,
         ]
     }
 }
