@@ -5,6 +5,7 @@ use super::addresses::Wanted;
 use super::identity::{self, Claim};
 use super::metrics::Metrics;
 use super::query::{ProxyRow, Query};
+use super::registration::{self, Health, Registration};
 use crate::guard::Guarded;
 use crate::node::proxy_of;
 use ca::authenticate::Caller;
@@ -24,6 +25,9 @@ use xds::{ConnectionId, Hub, TypeUrl};
 /// listeners perhaps (F9); after this it is told to come again.
 const POD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The type of requests by which an agent says how its application is: no resource, and nothing is an answer.
+const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";
+
 /// Everything that can happen.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -42,6 +46,13 @@ pub(crate) enum IdentityCheck {
     Off,
 }
 
+/// Whether workloads outside of Kubernetes may register themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registers {
+    Yes,
+    No,
+}
+
 pub(crate) struct Core {
     world: Guarded,
     hub: Arc<Hub>,
@@ -56,6 +67,9 @@ pub(crate) struct Core {
     proxies: BTreeMap<ConnectionId, Connected>,
     mesh: watch::Sender<Arc<MeshConfig>>,
     addresses: watch::Sender<Wanted>,
+    registered: BTreeMap<ConnectionId, (ObjectKey, Registration)>,
+    entries: watch::Sender<registration::Wanted>,
+    registers: Registers,
     /// For injection; `None` until every kind has been read.
     proxy_configs: watch::Sender<Option<Arc<ProxyConfigs>>>,
 }
@@ -96,6 +110,9 @@ impl Core {
             proxies: BTreeMap::new(),
             mesh: watch::Sender::new(Arc::new(MeshConfig::default())),
             addresses: watch::Sender::new(Wanted::default()),
+            registered: BTreeMap::new(),
+            entries: watch::Sender::default(),
+            registers: Registers::Yes,
             proxy_configs: watch::Sender::default(),
         }
     }
@@ -108,6 +125,15 @@ impl Core {
     /// What should stand in the status of ServiceEntries.
     pub(crate) fn addresses(&self) -> watch::Receiver<Wanted> {
         self.addresses.subscribe()
+    }
+
+    pub(crate) fn with_registration(self, registers: Registers) -> Self {
+        Self { registers, ..self }
+    }
+
+    /// WorkloadEntries of those that are connected here and registered themselves.
+    pub(crate) fn entries(&self) -> watch::Receiver<registration::Wanted> {
+        self.entries.subscribe()
     }
 
     /// What injection lays over the mesh's `defaultConfig`.
@@ -222,6 +248,9 @@ impl Core {
             }
             Stream::Disconnected { connection } => {
                 self.waiting.remove(&connection);
+                if self.registered.remove(&connection).is_some() {
+                    self.send_entries();
+                }
                 if let Some(proxy) = self.proxies.remove(&connection) {
                     tracing::info!(proxy = proxy.node, "disconnected");
                     batch.proxies.push((connection, None));
@@ -242,6 +271,12 @@ impl Core {
                     proxy.refused.insert(kind, reason);
                 }
             }
+            Stream::UnknownType { connection, type_url, error } if type_url == HEALTH => {
+                if let Some((_, registration)) = self.registered.get_mut(&connection) {
+                    registration.health = Some(error.map_or(Health::Healthy, Health::Unhealthy));
+                    self.send_entries();
+                }
+            }
             Stream::UnknownType { type_url, .. } => {
                 tracing::debug!("a proxy asks for {type_url}, which is not served");
             }
@@ -249,8 +284,7 @@ impl Core {
     }
 
     fn connect(&mut self, connection: ConnectionId, joining: Joining, batch: &mut Batch) {
-        let pod = pod_key(&joining.proxy);
-        if self.account(&pod).is_some() {
+        if self.is_known(&joining.proxy) {
             return self.admit(connection, joining, batch);
         }
         // Somebody else's namespace is refused at once, whether the Pod is there or not.
@@ -261,7 +295,7 @@ impl Core {
     }
 
     fn admit_those_that_waited(&mut self, batch: &mut Batch) {
-        let known = |(_, it): &(&ConnectionId, &Waiting)| self.account(&pod_key(&it.joining.proxy)).is_some();
+        let known = |(_, it): &(&ConnectionId, &Waiting)| self.is_known(&it.joining.proxy);
         let ready: Vec<ConnectionId> = self.waiting.iter().filter(known).map(|(connection, _)| *connection).collect();
         for connection in ready {
             if let Some(it) = self.waiting.remove(&connection) {
@@ -274,6 +308,10 @@ impl Core {
         if let Err(why) = self.check(&joining) {
             return self.refuse(connection, tonic::Code::PermissionDenied, why);
         }
+        let joining = match self.register(connection, joining) {
+            Ok(joining) => joining,
+            Err(why) => return self.refuse(connection, tonic::Code::PermissionDenied, why),
+        };
         let Joining { proxy, node, .. } = joining;
         tracing::info!(proxy = node.id, envoy = node.user_agent_version, "connected");
         let connected = Connected {
@@ -287,6 +325,38 @@ impl Core {
         self.proxies.insert(connection, connected);
         self.metrics.proxies(self.proxies.len());
         batch.proxies.push((connection, Some(proxy)));
+    }
+
+    /// A workload that registers itself is known by its WorkloadGroup, as others are by their Pods. A Pod counts more.
+    fn group(&self, proxy: &Proxy) -> Option<ObjectKey> {
+        let asked = registration::group_of(proxy).filter(|_| self.registers == Registers::Yes);
+        asked.filter(|_| self.account(&pod_key(proxy)).is_none())
+    }
+
+    fn is_known(&self, proxy: &Proxy) -> bool {
+        let group = self.group(proxy).is_some_and(|it| self.world.world().workload_group(&it).is_some());
+        group || self.account(&pod_key(proxy)).is_some()
+    }
+
+    /// From here on its labels are those of its WorkloadEntry.
+    fn register(&mut self, connection: ConnectionId, mut joining: Joining) -> Result<Joining, String> {
+        let Some(group) = self.group(&joining.proxy) else { return Ok(joining) };
+        let world = self.world.world();
+        let spec = world.workload_group(&group).ok_or_else(|| format!("there is no {group}"))?;
+        let account = joining.caller.as_ref().map(|it| it.identity.service_account.to_string().into());
+        let account = account.filter(|_| self.identity_check == IdentityCheck::Enforced);
+        let key = registration::entry_of(&joining.proxy, &group)?;
+        let of = (connection, &joining.proxy, &joining.node);
+        let registration = registration::registration(of, (&group, spec), account)?;
+        joining.proxy.labels = registration.labels.clone();
+        self.registered.insert(connection, (key, registration));
+        self.send_entries();
+        Ok(joining)
+    }
+
+    /// Of several connections of a workload the newest counts.
+    fn send_entries(&self) {
+        self.entries.send_replace(Arc::new(self.registered.values().cloned().collect()));
     }
 
     /// The service account of a Pod that is there.
@@ -324,7 +394,8 @@ impl Core {
         let late = self.waiting.extract_if(.., |_, it| now.duration_since(it.since) >= POD_PATIENCE);
         let late: Vec<(ConnectionId, Waiting)> = late.collect();
         for (connection, it) in late {
-            let why = format!("its pod {} has not been seen yet", pod_key(&it.joining.proxy));
+            let waited_for = self.group(&it.joining.proxy).unwrap_or_else(|| pod_key(&it.joining.proxy));
+            let why = format!("its {waited_for} has not been seen yet");
             self.refuse(connection, tonic::Code::Unavailable, why);
         }
     }

@@ -2,12 +2,14 @@
 
 use super::addresses;
 use super::args::Discovery;
-use super::core::{Core, Event, IdentityCheck};
+use super::core::{Core, Event, IdentityCheck, Registers};
 use super::door;
+use super::entries::Entries;
 use super::environment::{Environment, NativeSidecars};
 use super::http::{self, Pages};
 use super::injector::Injector;
 use super::metrics::Metrics;
+use super::registration;
 use anyhow::{Context, Result, bail};
 use ca::authenticate::{Authenticator, KubeReviewer};
 use ca::authority::Authority;
@@ -121,7 +123,9 @@ impl Process {
             true => IdentityCheck::Enforced,
             false => IdentityCheck::Off,
         };
-        let core = Core::new(hub.clone(), self.metrics.clone(), check);
+        let registers = if self.environment.registration { Registers::Yes } else { Registers::No };
+        let core = Core::new(hub.clone(), self.metrics.clone(), check).with_registration(registers);
+        self.register(core.entries());
         let (mesh, addresses, proxy_configs) = (core.mesh(), core.addresses(), core.proxy_configs());
         self.watch(&events);
         self.tell_roots(&events);
@@ -259,6 +263,24 @@ impl Process {
             });
         }
         Ok(())
+    }
+
+    /// Every replica does so for those that are connected to it.
+    fn register(&mut self, wanted: watch::Receiver<registration::Wanted>) {
+        let entries = Entries {
+            client: self.client.clone(),
+            instance: self.environment.pod_name.clone(),
+            grace: self.environment.registration_grace,
+            stream_age_max: self.args.stream_age_max,
+        };
+        let ending = self.ending();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = entries.keep(wanted) => {}
+                () = ending => {}
+            }
+            Ok(())
+        });
     }
 
     /// What only one replica may do.

@@ -22,7 +22,7 @@ pub struct Stored<T> {
 
 pub(crate) type Rows<T> = Vec<(ObjectKey, Option<Stored<T>>)>;
 
-/// A batch by kind. Kinds that decide nothing in the mesh (Deployments, WorkloadGroups) are dropped here.
+/// A batch by kind. Kinds that decide nothing in the mesh (Deployments) are dropped here.
 #[derive(Default)]
 pub(crate) struct Sorted {
     pub(crate) config_maps: Rows<kube::ConfigMap>,
@@ -40,6 +40,7 @@ pub(crate) struct Sorted {
     pub(crate) slices: Rows<kube::EndpointSlice>,
     pub(crate) virtual_services: Rows<n::VirtualService>,
     pub(crate) workload_entries: Rows<n::WorkloadEntry>,
+    pub(crate) workload_groups: Rows<n::WorkloadGroup>,
 }
 
 impl Sorted {
@@ -74,7 +75,8 @@ impl Sorted {
             Spec::Sidecar(spec) => put(&mut self.sidecars, key, meta, *spec),
             Spec::VirtualService(spec) => put(&mut self.virtual_services, key, meta, spec),
             Spec::WorkloadEntry(spec) => put(&mut self.workload_entries, key, meta, spec),
-            Spec::Deployment(_) | Spec::WorkloadGroup(_) => {}
+            Spec::WorkloadGroup(spec) => put(&mut self.workload_groups, key, meta, *spec),
+            Spec::Deployment(_) => {}
         }
     }
 
@@ -95,7 +97,8 @@ impl Sorted {
             Kind::Sidecar => self.sidecars.push((key, None)),
             Kind::VirtualService => self.virtual_services.push((key, None)),
             Kind::WorkloadEntry => self.workload_entries.push((key, None)),
-            Kind::Deployment | Kind::WorkloadGroup | Kind::Unread(_) => {}
+            Kind::WorkloadGroup => self.workload_groups.push((key, None)),
+            Kind::Deployment | Kind::Unread(_) => {}
         }
     }
 }

@@ -120,6 +120,10 @@ impl World {
         self.inputs.roots.peek(&()).map(|it| (**it).clone())
     }
 
+    pub fn workload_group(&self, key: &ObjectKey) -> Option<&crds::networking::WorkloadGroup> {
+        self.inputs.workload_groups.peek(key).map(|it| &it.spec)
+    }
+
     /// A connected proxy as it was put in.
     pub fn proxy(&self, id: ConnectionId) -> Option<Proxy> {
         self.inputs.proxies.peek(&id).map(|it| (**it).clone())

@@ -39,8 +39,6 @@ pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
                 lines(INGRESS_LISTENER, listener, &format!("spec.ingress[{i}]"), report);
             }
         }
-        // Workloads are not registered by themselves, nor probed: their WorkloadEntries are somebody else's.
-        Spec::WorkloadGroup(_) => report.add("spec.template", Reason::NotTranslated),
         _ => {}
     }
 }

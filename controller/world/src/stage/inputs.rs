@@ -25,6 +25,7 @@ pub(crate) struct Inputs {
     pub(crate) slices: Objects<kube::EndpointSlice>,
     pub(crate) virtual_services: Objects<n::VirtualService>,
     pub(crate) workload_entries: Objects<n::WorkloadEntry>,
+    pub(crate) workload_groups: Objects<n::WorkloadGroup>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     /// Of ServiceEntries without addresses. Not of one entry alone, so they are made at the door.
     pub(crate) allocations: Table<ObjectKey, Allocation>,
@@ -51,6 +52,7 @@ impl Inputs {
             slices: c.table("endpoint_slices"),
             virtual_services: c.table("virtual_services"),
             workload_entries: c.table("workload_entries"),
+            workload_groups: c.table("workload_groups"),
             proxies: c.table("proxies"),
             allocations: c.table("allocations"),
             allocator: Allocator::default(),
@@ -85,6 +87,7 @@ impl Inputs {
         c.input(&mut self.slices, take(&mut sorted.slices));
         c.input(&mut self.virtual_services, take(&mut sorted.virtual_services));
         c.input(&mut self.workload_entries, take(&mut sorted.workload_entries));
+        c.input(&mut self.workload_groups, take(&mut sorted.workload_groups));
         c.input(&mut self.proxies, proxies);
         c.input(&mut self.allocations, allocations);
         c.input(&mut self.roots, roots.map(|it| ((), Some(it))).into_iter().collect::<Vec<_>>());
@@ -112,13 +115,14 @@ impl Inputs {
             Kind::Sidecar => one(&self.sidecars, key, |it| Spec::Sidecar(Box::new(it))),
             Kind::VirtualService => one(&self.virtual_services, key, Spec::VirtualService),
             Kind::WorkloadEntry => one(&self.workload_entries, key, Spec::WorkloadEntry),
-            Kind::ConfigMap | Kind::Deployment | Kind::WorkloadGroup | Kind::Unread(_) => None,
+            Kind::WorkloadGroup => one(&self.workload_groups, key, |it| Spec::WorkloadGroup(Box::new(it))),
+            Kind::ConfigMap | Kind::Deployment | Kind::Unread(_) => None,
         }
     }
 
     /// Everything, one object at a time.
     pub(crate) fn batch(&self) -> Batch {
-        let tables: [Vec<ObjectKey>; 14] = [
+        let tables: [Vec<ObjectKey>; 15] = [
             keys(&self.destination_rules),
             keys(&self.envoy_filters),
             keys(&self.gateways),
@@ -133,6 +137,7 @@ impl Inputs {
             keys(&self.slices),
             keys(&self.virtual_services),
             keys(&self.workload_entries),
+            keys(&self.workload_groups),
         ];
         let objects = tables.into_iter().flatten().map(|key| {
             let object = self.object(&key);
@@ -160,6 +165,7 @@ impl Inputs {
             &self.slices,
             &self.virtual_services,
             &self.workload_entries,
+            &self.workload_groups,
             &self.proxies,
             &self.allocations,
             &self.roots,
