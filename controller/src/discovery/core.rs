@@ -273,7 +273,7 @@ impl Core {
             }
             Stream::UnknownType { connection, type_url, error } if type_url == HEALTH => {
                 if let Some((_, registration)) = self.registered.get_mut(&connection) {
-                    registration.health = Some(error.map_or(Health::Healthy, Health::Unhealthy));
+                    registration.health = Some(error.map_or(Health::Healthy, Health::unhealthy));
                     self.send_entries();
                 }
             }
@@ -284,7 +284,7 @@ impl Core {
     }
 
     fn connect(&mut self, connection: ConnectionId, joining: Joining, batch: &mut Batch) {
-        if self.is_known(&joining.proxy) {
+        if self.is_known(&joining) {
             return self.admit(connection, joining, batch);
         }
         // Somebody else's namespace is refused at once, whether the Pod is there or not.
@@ -295,7 +295,7 @@ impl Core {
     }
 
     fn admit_those_that_waited(&mut self, batch: &mut Batch) {
-        let known = |(_, it): &(&ConnectionId, &Waiting)| self.is_known(&it.joining.proxy);
+        let known = |(_, it): &(&ConnectionId, &Waiting)| self.is_known(&it.joining);
         let ready: Vec<ConnectionId> = self.waiting.iter().filter(known).map(|(connection, _)| *connection).collect();
         for connection in ready {
             if let Some(it) = self.waiting.remove(&connection) {
@@ -328,23 +328,28 @@ impl Core {
     }
 
     /// A workload that registers itself is known by its WorkloadGroup, as others are by their Pods. A Pod counts more.
-    fn group(&self, proxy: &Proxy) -> Option<ObjectKey> {
-        let asked = registration::group_of(proxy).filter(|_| self.registers == Registers::Yes);
-        asked.filter(|_| self.account(&pod_key(proxy)).is_none())
+    /// So does a token that is bound to one.
+    fn group(&self, joining: &Joining) -> Option<ObjectKey> {
+        let asked = registration::group_of(&joining.proxy).filter(|_| self.registers == Registers::Yes)?;
+        let of_pod = joining.caller.as_ref().is_some_and(|it| it.pod.is_some());
+        (!of_pod && self.account(&pod_key(&joining.proxy)).is_none()).then_some(asked)
     }
 
-    fn is_known(&self, proxy: &Proxy) -> bool {
-        let group = self.group(proxy).is_some_and(|it| self.world.world().workload_group(&it).is_some());
-        group || self.account(&pod_key(proxy)).is_some()
+    fn is_known(&self, joining: &Joining) -> bool {
+        let group = self.group(joining).is_some_and(|it| self.world.world().workload_group(&it).is_some());
+        group || self.account(&pod_key(&joining.proxy)).is_some()
     }
 
     /// From here on its labels are those of its WorkloadEntry.
     fn register(&mut self, connection: ConnectionId, mut joining: Joining) -> Result<Joining, String> {
-        let Some(group) = self.group(&joining.proxy) else { return Ok(joining) };
+        let Some(group) = self.group(&joining) else { return Ok(joining) };
         let world = self.world.world();
         let spec = world.workload_group(&group).ok_or_else(|| format!("there is no {group}"))?;
-        let account = joining.caller.as_ref().map(|it| it.identity.service_account.to_string().into());
-        let account = account.filter(|_| self.identity_check == IdentityCheck::Enforced);
+        let account = match (self.identity_check, &joining.caller) {
+            (IdentityCheck::Off, _) => None,
+            (IdentityCheck::Enforced, Some(caller)) => Some(caller.identity.service_account.to_string().into()),
+            (IdentityCheck::Enforced, None) => return Err(format!("{group} takes nobody without a credential")),
+        };
         let key = registration::entry_of(&joining.proxy, &group)?;
         let of = (connection, &joining.proxy, &joining.node);
         let registration = registration::registration(of, (&group, spec), account)?;
@@ -394,7 +399,7 @@ impl Core {
         let late = self.waiting.extract_if(.., |_, it| now.duration_since(it.since) >= POD_PATIENCE);
         let late: Vec<(ConnectionId, Waiting)> = late.collect();
         for (connection, it) in late {
-            let waited_for = self.group(&it.joining.proxy).unwrap_or_else(|| pod_key(&it.joining.proxy));
+            let waited_for = self.group(&it.joining).unwrap_or_else(|| pod_key(&it.joining.proxy));
             let why = format!("its {waited_for} has not been seen yet");
             self.refuse(connection, tonic::Code::Unavailable, why);
         }

@@ -10,7 +10,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,8 +23,8 @@ const DISCONNECTED: &str = "istio.io/disconnectedAt";
 /// The condition that endpoints follow.
 const HEALTHY: &str = "Healthy";
 
-/// After something could not be written.
-const RETRY: Duration = Duration::from_secs(2);
+/// After a round in which something could not be written, doubled each time up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// How many grace periods are between two looks at what ended replicas have left.
 const SWEEP: u32 = 10;
@@ -47,6 +47,13 @@ struct State {
     leaving: BTreeMap<ObjectKey, Instant>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    Whole,
+    /// Something is to be tried again.
+    Failed,
+}
+
 struct Written {
     connection: ConnectionId,
     health: Option<Health>,
@@ -57,20 +64,21 @@ impl Entries {
     pub(super) async fn keep(self, mut wanted: watch::Receiver<Wanted>) {
         let mut state = State::default();
         let mut sweep = Instant::now() + self.grace * SWEEP;
+        let mut retry = RETRY.0;
         loop {
             let current = wanted.borrow_and_update().clone();
-            let mut next = sweep;
-            if let Err(error) = self.round(&mut state, &current).await {
-                tracing::warn!(%error, "a WorkloadEntry could not be written");
-                next = Instant::now() + RETRY;
-            }
+            let written = self.round(&mut state, &current).await;
             if Instant::now() >= sweep {
                 if let Err(error) = self.sweep().await {
                     tracing::warn!(%error, "WorkloadEntries that were left behind could not be taken away");
                 }
                 sweep = Instant::now() + self.grace * SWEEP;
             }
-            let next = state.leaving.values().copied().chain([next]).min().unwrap_or(next);
+            let next = match written {
+                Round::Whole => state.leaving.values().copied().chain([sweep]).min().unwrap_or(sweep),
+                Round::Failed => Instant::now() + retry,
+            };
+            retry = if written == Round::Whole { RETRY.0 } else { (retry * 2).min(RETRY.1) };
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(next) => {}
@@ -78,35 +86,50 @@ impl Entries {
         }
     }
 
-    /// What differs; the first that fails ends it, and is tried again.
-    async fn round(&self, state: &mut State, wanted: &Wanted) -> kube::Result<()> {
-        for (key, registration) in wanted.iter() {
-            state.leaving.remove(key);
-            if state.written.get(key).is_none_or(|it| it.connection != registration.connection) {
-                self.connect(key, registration).await?;
-                let written = Written { connection: registration.connection, health: None };
-                state.written.insert(key.clone(), written);
-            }
-            let Some(written) = state.written.get_mut(key) else { continue };
-            if let Some(health) = registration.health.as_ref().filter(|it| written.health.as_ref() != Some(it)) {
-                self.tell_health(key, health).await?;
-                written.health = Some(health.clone());
+    /// What differs, each by itself: one that cannot be written is in nobody's way.
+    async fn round(&self, state: &mut State, wanted: &Wanted) -> Round {
+        let mut keys: BTreeSet<ObjectKey> = wanted.keys().cloned().collect();
+        keys.extend(state.written.keys().chain(state.leaving.keys()).cloned());
+        let mut round = Round::Whole;
+        for key in keys {
+            let one = match wanted.get(&key) {
+                Some(registration) => self.present(state, &key, registration).await,
+                None => self.absent(state, &key).await,
+            };
+            if let Err(error) = one {
+                tracing::warn!(%error, "{key} could not be written");
+                round = Round::Failed;
             }
         }
-        let gone: Vec<ObjectKey> = state.written.keys().filter(|it| !wanted.contains_key(it)).cloned().collect();
-        for key in gone {
-            self.disconnect(&key).await?;
-            state.written.remove(&key);
-            state.leaving.insert(key, Instant::now() + self.grace);
+        round
+    }
+
+    async fn present(&self, state: &mut State, key: &ObjectKey, registration: &Registration) -> kube::Result<()> {
+        state.leaving.remove(key);
+        if state.written.get(key).is_none_or(|it| it.connection != registration.connection) {
+            self.connect(key, registration).await?;
+            let written = Written { connection: registration.connection, health: None };
+            state.written.insert(key.clone(), written);
         }
-        let now = Instant::now();
-        let due: Vec<ObjectKey> =
-            state.leaving.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            if let Some(entry) = self.entry(&key).await?.filter(|it| self.is_ours(it) && !has(it, CONNECTED)) {
+        let Some(written) = state.written.get_mut(key) else { return Ok(()) };
+        if let Some(health) = registration.health.as_ref().filter(|it| written.health.as_ref() != Some(it)) {
+            self.tell_health(key, health).await?;
+            written.health = Some(health.clone());
+        }
+        Ok(())
+    }
+
+    async fn absent(&self, state: &mut State, key: &ObjectKey) -> kube::Result<()> {
+        if state.written.contains_key(key) {
+            self.disconnect(key).await?;
+            state.written.remove(key);
+            state.leaving.insert(key.clone(), Instant::now() + self.grace);
+        }
+        if state.leaving.get(key).is_some_and(|at| *at <= Instant::now()) {
+            if let Some(entry) = self.entry(key).await?.filter(|it| self.is_ours(it) && !has(it, CONNECTED)) {
                 self.delete(&entry).await?;
             }
-            state.leaving.remove(&key);
+            state.leaving.remove(key);
         }
         Ok(())
     }

@@ -42,6 +42,16 @@ pub(super) enum Health {
     Unhealthy(String),
 }
 
+/// Of what an agent says: a condition's message is to be read.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+impl Health {
+    pub(super) fn unhealthy(mut why: String) -> Self {
+        why.truncate(why.floor_char_boundary(MESSAGE_BYTES_MAX));
+        Self::Unhealthy(why)
+    }
+}
+
 /// WorkloadEntries by their keys.
 pub(super) type Wanted = Arc<BTreeMap<ObjectKey, Registration>>;
 

@@ -164,7 +164,8 @@ fn group(namespace: &str, account: &str) -> Event {
 /// The node is in the namespace `shop`.
 fn registering(id: u64, namespace: &str, account: &str) -> Event {
     let mut event = connected(id, "vm-1", namespace, account);
-    let Event::Xds(Stream::Connected { node, .. }) = &mut event else { unreachable!() };
+    let Event::Xds(Stream::Connected { node, peer, .. }) = &mut event else { unreachable!() };
+    peer.extensions.get_mut::<Caller>().unwrap().pod = None;
     let kind = value::Kind::StringValue("vm".into());
     let fields = [("AUTO_REGISTER_GROUP".to_owned(), Value { kind: Some(kind) })];
     node.metadata = Some(Struct { fields: fields.into() });
@@ -195,6 +196,13 @@ async fn a_workload_outside_of_kubernetes_registers_itself_by_its_group() {
     assert_eq!(told(health(None)), Some(Some(Health::Healthy)));
     assert_eq!(told(health(Some("refused"))), Some(Some(Health::Unhealthy("refused".into()))));
     assert_eq!(told(Event::Xds(Stream::Disconnected { connection: ConnectionId(1) })), None);
+    // A token that is bound to a Pod is for that Pod.
+    let mut of_pod = registering(9, "shop", "vm");
+    let Event::Xds(Stream::Connected { peer, .. }) = &mut of_pod else { unreachable!() };
+    peer.extensions.get_mut::<Caller>().unwrap().pod = Some(PodRef { name: "vm-1".into(), uid: "u".into() });
+    core.handle([of_pod]);
+    assert!(!is_served(&hub, 9));
+    core.handle([Event::Xds(Stream::Disconnected { connection: ConnectionId(9) })]);
     // Another account of the namespace, another namespace, and no group at all.
     core.handle([registering(2, "shop", "other"), registering(3, "bank", "vm")]);
     assert_eq!(metrics.streams_refused(tonic::Code::PermissionDenied), 2);

@@ -36,6 +36,9 @@ impl Api {
         let mut entries = self.entries.lock().unwrap();
         let name = path.split("/workloadentries/").nth(1).map(|it| it.trim_end_matches("/status").to_owned());
         let answer = match (method.as_str(), name) {
+            ("POST", _) if body["metadata"]["labels"]["app"] == "a b" => {
+                return (422, json!({"status": "Failure", "code": 422, "message": "", "reason": "Invalid"}));
+            }
             ("POST", _) => {
                 entries.insert(body["metadata"]["name"].as_str().unwrap().to_owned(), body.clone());
                 (201, body)
@@ -133,6 +136,21 @@ async fn an_entry_comes_and_goes_with_its_workload() {
     api.until("it has left", |it| at(&it["vm-10.0.0.9"], DISCONNECTED)).await;
     put(2, None);
     api.until("it is back", |it| at(&it["vm-10.0.0.9"], CONNECTED) && !at(&it["vm-10.0.0.9"], DISCONNECTED)).await;
+    wanted.send_replace(Wanted::default());
+    api.until("it is gone", BTreeMap::is_empty).await;
+    drop(wanted);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_refused_is_in_nobody_s_way() {
+    let api = Api::default();
+    let (wanted, task) = entries(&api);
+    let (key, mut bad) = registration(1, None);
+    bad.labels = Arc::new([("app".to_owned(), "a b".to_owned())].into());
+    let first = ObjectKey::new(Kind::WorkloadEntry, "shop", "a");
+    wanted.send_replace(Arc::new([(first, bad), registration(2, None)].into()));
+    api.until("the other is made", |it| it.contains_key(&*key.name)).await;
     wanted.send_replace(Wanted::default());
     api.until("it is gone", BTreeMap::is_empty).await;
     drop(wanted);
