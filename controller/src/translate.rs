@@ -119,6 +119,7 @@ fn proxy(workload: &Workload, interception: InterceptionMode) -> Proxy {
         namespace: workload.key.namespace.as_str().into(),
         ips: vec![workload.addresses.pod.into()],
         labels: Arc::new(workload.labels.clone()),
+        ports: Default::default(),
         interception,
         http_proxy_port: None,
         low_ports: model::LowPorts::Bound,

@@ -354,6 +354,7 @@ impl Core {
         let of = (connection, &joining.proxy, &joining.node);
         let registration = registration::registration(of, (&group, spec), account)?;
         joining.proxy.labels = registration.labels.clone();
+        joining.proxy.ports = registration.ports.clone();
         self.registered.insert(connection, (key, registration));
         self.send_entries();
         Ok(joining)

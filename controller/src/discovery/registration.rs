@@ -30,6 +30,7 @@ pub(super) struct Registration {
     /// Of its credential; an entry of somebody else's is left alone.
     pub(super) service_account: Option<Arc<str>>,
     pub(super) labels: Labels,
+    pub(super) ports: Arc<BTreeMap<String, u16>>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) spec: Value,
     /// What its agent said last.
@@ -101,6 +102,8 @@ pub(super) fn registration(
             [region, zone, subzone].map(ToString::to_string).join("/").trim_end_matches('/').to_owned()
         }
     };
+    let ports = template.ports.iter().filter_map(|(name, port)| Some((name.clone(), (*port).try_into().ok()?)));
+    let ports = Arc::new(ports.collect());
     let mut entry = json!({
         "address": proxy.ips.first().map(ToString::to_string),
         "labels": labels,
@@ -120,6 +123,7 @@ pub(super) fn registration(
         group: group.name.clone(),
         service_account,
         labels,
+        ports,
         annotations,
         spec: entry,
         health: None,
@@ -186,6 +190,7 @@ mod tests {
         let made = registration((ConnectionId(1), &proxy, &node), (&key, &spec), Some("vm".into())).unwrap();
         let labels = json!({"app": "node", "group": "1", "node": "1", "template": "1"});
         assert_eq!(json!(*made.labels), labels);
+        assert_eq!(json!(*made.ports), json!({"http": 8080}));
         assert_eq!(
             json!(made.annotations),
             json!({"a": "b", "istio.io/autoRegistrationGroup": "vm", "proxy.istio.io/health-checks-enabled": "true"})

@@ -58,6 +58,7 @@ fn proxy(dns_capture: DnsCapture) -> Proxy {
         namespace: "other".into(),
         ips: vec![std::net::Ipv4Addr::new(10, 1, 0, 99).into()],
         labels: Labels::default(),
+        ports: Default::default(),
         interception: InterceptionMode::Redirect,
         http_proxy_port: None,
         low_ports: LowPorts::Bound,

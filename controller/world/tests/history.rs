@@ -255,6 +255,7 @@ fn proxy(dice: &mut Dice) -> Proxy {
         namespace: dice.pick(&NAMESPACES).into(),
         ips: vec![std::net::Ipv4Addr::new(172, 16, 0, 1).into()],
         labels: Arc::new(labels(if router { "gate" } else { dice.pick(&["x", "y", "z"]) })),
+        ports: Default::default(),
         interception: if !router && dice.roll(5) == 0 { InterceptionMode::None } else { InterceptionMode::Redirect },
         http_proxy_port: (dice.roll(6) == 0).then_some(15002),
         low_ports: if dice.often() { LowPorts::Bound } else { LowPorts::Skipped },

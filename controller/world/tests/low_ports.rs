@@ -22,6 +22,7 @@ fn listeners(interception: InterceptionMode, low_ports: LowPorts) -> Vec<String>
         namespace: "n".into(),
         ips: vec![std::net::Ipv4Addr::new(172, 16, 0, 1).into()],
         labels: Labels::default(),
+        ports: Default::default(),
         interception,
         http_proxy_port: None,
         low_ports,

@@ -53,6 +53,7 @@ fn proxy(certificates: Certificates) -> Proxy {
         namespace: "other".into(),
         ips: vec![std::net::Ipv4Addr::new(10, 1, 0, 99).into()],
         labels: Labels::default(),
+        ports: Default::default(),
         interception: InterceptionMode::Redirect,
         http_proxy_port: None,
         low_ports: LowPorts::Bound,
@@ -105,6 +106,7 @@ fn s15_labels_come_from_the_pod_and_follow_it() {
     let claims = |app: &str| Proxy {
         namespace: "n".into(),
         labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
+        ports: Default::default(),
         ..proxy(Certificates::None)
     };
     let ports = |world: &World| {

@@ -92,6 +92,7 @@ fn registration(connection: u64, health: Option<Health>) -> (ObjectKey, Registra
         group: "vm".into(),
         service_account: Some("vm".into()),
         labels: Arc::new([("app".to_owned(), "vm".to_owned())].into()),
+        ports: Arc::default(),
         annotations: [(GROUP.to_owned(), "vm".to_owned())].into(),
         spec: json!({"address": "10.0.0.9", "serviceAccount": "vm"}),
         health,
