@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::dns::{Place, Table};
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::upstream::Upstream;
 
@@ -27,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) names: Option<Names>,
     /// Further roots of the mesh.
     pub(crate) trust: watch::Sender<Arc<Vec<String>>>,
+    /// The application's, where a WorkloadGroup asks for it.
+    pub(crate) health: watch::Sender<Option<Health>>,
 }
 
 /// Where name tables go.

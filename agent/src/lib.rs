@@ -12,6 +12,7 @@ pub mod dns;
 pub mod drain;
 pub mod environment;
 pub mod envoy;
+mod health;
 pub mod metrics;
 pub mod node;
 pub mod proxy;

@@ -21,6 +21,7 @@ use crate::dns::{self, ResolvConf, Table};
 use crate::drain::{Action, Event, Machine};
 use crate::environment::{CertificateSource, Environment, Envoy, Role, Server};
 use crate::envoy::{self, Launcher, Process};
+use crate::health::{Check, Health};
 use crate::metrics::Metrics;
 use crate::secret::{self, Claim};
 use crate::status::{self, Order, Phase};
@@ -55,6 +56,7 @@ pub async fn run(environment: Environment, options: Options) -> Result<u8> {
     let mut agent = Agent::new(environment, options)?;
     let secrets = agent.start_secrets().await?;
     agent.start_discovery()?;
+    agent.start_health()?;
     agent.start_dns().await?;
     agent.start_status().await?;
     let mut envoy = agent.start_envoy(&secrets)?;
@@ -117,6 +119,7 @@ struct Agent {
     metrics: Arc<Metrics>,
     workload: watch::Sender<Option<Arc<Workload>>>,
     trust: watch::Sender<Arc<Vec<String>>>,
+    health: watch::Sender<Option<Health>>,
     names: Option<watch::Sender<Arc<Table>>>,
     phase: watch::Sender<Phase>,
     order: mpsc::Sender<Order>,
@@ -140,6 +143,7 @@ impl Agent {
             metrics: Arc::default(),
             workload: watch::Sender::new(None),
             trust: watch::Sender::new(Arc::default()),
+            health: watch::Sender::new(None),
             phase: watch::Sender::new(Phase::Serving),
             order,
             orders,
@@ -221,8 +225,23 @@ impl Agent {
             metrics: Arc::clone(&self.metrics),
             names: self.names.clone().map(|table| Names { place, table }),
             trust: self.trust.clone(),
+            health: self.health.clone(),
         });
         self.tasks.spawn(async move { discovery::serve(listener, options).await.context("serving Envoy's streams") });
+        Ok(())
+    }
+
+    /// Where nobody else asks the application: outside of Kubernetes.
+    fn start_health(&mut self) -> Result<()> {
+        let Some(probe) = self.environment.proxy_config.json.get("readinessProbe").filter(|it| it.is_object()) else {
+            return Ok(());
+        };
+        let check = Check::parse(probe).map_err(anyhow::Error::msg).context("readinessProbe")?;
+        let (own, told) = (self.environment.pod.ip(), self.health.clone());
+        self.tasks.spawn(async move {
+            check.keep(own, told).await;
+            Ok(())
+        });
         Ok(())
     }
 

@@ -35,6 +35,7 @@ impl Guarded {
         let replaced = Batch {
             objects: batch.objects.iter().map(|(key, _)| (key.clone(), self.world.object(key))).collect(),
             proxies: batch.proxies.iter().map(|(id, _)| (*id, self.world.proxy(*id))).collect(),
+            roots: self.world.roots(),
         };
         match self.attempt(batch) {
             Some(changes) => changes,
@@ -46,8 +47,11 @@ impl Guarded {
     fn recover(&mut self, replaced: Batch) -> Changes {
         let refused: Vec<ObjectKey> = replaced.objects.iter().map(|(key, _)| key.clone()).collect();
         let inputs = std::mem::take(&mut self.world).into_inputs();
-        let before =
-            Batch { objects: over(inputs.objects, replaced.objects), proxies: over(inputs.proxies, replaced.proxies) };
+        let before = Batch {
+            objects: over(inputs.objects, replaced.objects),
+            proxies: over(inputs.proxies, replaced.proxies),
+            roots: replaced.roots,
+        };
         let mut changes = self.attempt(before).unwrap_or_default();
         let why = "an internal error: this change is not applied, what was in force stays (please report it)";
         let problem = |key: &ObjectKey| Problem::new(key, "", Reason::Malformed(why.to_owned()));

@@ -61,13 +61,13 @@ fn translate(args: &Translate) -> Result<(World, Translated)> {
     let workload = find(&plan, &args.proxy)?;
     let mut world = World::new();
     let objects = plan.objects.iter().map(|(key, object)| (key.clone(), Some(object.clone()))).collect();
-    world.commit(Batch { objects, proxies: vec![] });
+    world.commit(Batch { objects, ..Batch::default() });
     let interception = match args.up {
         true => InterceptionMode::None,
         false => world.mesh_config().default_config.interception_mode,
     };
     let connection = ConnectionId(1);
-    world.commit(Batch { objects: vec![], proxies: vec![(connection, Some(proxy(workload, interception)))] });
+    world.commit(Batch { proxies: vec![(connection, Some(proxy(workload, interception)))], ..Batch::default() });
     let found = world.problems().into_iter().map(|it| plan.at_origin(it)).chain(plan.problems.iter().cloned());
     let problems = locate::lines(&args.dir, &outcome.problems, &found.collect::<Vec<_>>());
     let mut resources = BTreeMap::new();
@@ -119,6 +119,7 @@ fn proxy(workload: &Workload, interception: InterceptionMode) -> Proxy {
         namespace: workload.key.namespace.as_str().into(),
         ips: vec![workload.addresses.pod.into()],
         labels: Arc::new(workload.labels.clone()),
+        ports: Default::default(),
         interception,
         http_proxy_port: None,
         low_ports: model::LowPorts::Bound,

@@ -193,6 +193,7 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
         Kind::DestinationRule => read!(n::DestinationRule, spec, "spec").map(|s| Spec::DestinationRule(Box::new(s))),
         Kind::EnvoyFilter => read!(n::EnvoyFilter, spec, "spec").map(|s| Spec::EnvoyFilter(Box::new(s))),
         Kind::Gateway => read!(n::Gateway, spec, "spec").map(Spec::Gateway),
+        Kind::ProxyConfig => read!(n::ProxyConfig, spec, "spec").map(Spec::ProxyConfig),
         Kind::ServiceEntry => read!(n::ServiceEntry, spec, "spec").map(|spec| {
             let status = status(&whole);
             Spec::ServiceEntry(n::ServiceEntry { status, ..spec })

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 /// Messages are not listed, their fields are.
 ///
 /// ```
-/// let (kind, fields) = &crds::field::all()[4];
+/// let (kind, fields) = &crds::field::all()[5];
 /// assert_eq!(*kind, "ServiceEntry");
 /// assert!(fields.contains("endpoints[].ports{}"));
 /// ```
@@ -19,6 +19,7 @@ pub fn all() -> Vec<(&'static str, BTreeSet<String>)> {
         ("EnvoyFilter", of::<n::EnvoyFilter>()),
         ("Gateway", of::<n::Gateway>()),
         ("PeerAuthentication", of::<s::PeerAuthentication>()),
+        ("ProxyConfig", of::<n::ProxyConfig>()),
         ("ServiceEntry", of::<n::ServiceEntry>()),
         ("Sidecar", of::<n::Sidecar>()),
         ("VirtualService", of::<n::VirtualService>()),

@@ -48,6 +48,8 @@ pub struct MeshConfig {
     pub service_settings: Vec<ServiceSettings>,
     pub ingress_service: String,
     pub ingress_selector: String,
+    /// Roots that proxies trust besides the CA's own.
+    pub ca_certificates: Vec<CertificateData>,
 }
 
 impl Default for MeshConfig {
@@ -89,6 +91,7 @@ impl Default for MeshConfig {
             service_settings: vec![],
             ingress_service: "istio-ingressgateway".into(),
             ingress_selector: String::new(),
+            ca_certificates: vec![],
         }
     }
 }
@@ -229,6 +232,13 @@ pub enum InterceptionMode {
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayTopology {
     pub num_trusted_proxies: u32,
+}
+
+/// Of its fields only this one has an effect; a warning names the others.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct CertificateData {
+    pub pem: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]

@@ -13,6 +13,7 @@ mod http_route;
 mod locality;
 pub(crate) mod mesh_config;
 mod peer_authentication;
+mod proxy_config;
 mod report;
 mod rule;
 mod server_tls;
@@ -38,6 +39,7 @@ pub fn object(object: &Object) -> Vec<Problem> {
         Spec::EnvoyFilter(filter) => envoy_filter::validate(filter, &mut report),
         Spec::Gateway(gateway) => gateway::validate(gateway, object, &mut report),
         Spec::PeerAuthentication(policy) => peer_authentication::validate(policy, &mut report),
+        Spec::ProxyConfig(config) => proxy_config::validate(config, &mut report),
         Spec::Service(service) => service::validate(service, object, &mut report),
         Spec::ServiceEntry(entry) => service_entry::validate(entry, object, &mut report),
         Spec::Sidecar(sidecar) => sidecar::validate(sidecar, object, &mut report),

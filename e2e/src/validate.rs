@@ -61,6 +61,7 @@ fn static_bootstrap(produced: &Produced) -> Result<Value> {
         workload: "golden",
         service_account: "default",
         labels: &BTreeMap::new(),
+        more_metadata: &BTreeMap::new(),
         ip: nowhere.ip(),
         low_ports: LowPorts::Bindable,
         admin: nowhere,

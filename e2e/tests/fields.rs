@@ -32,6 +32,12 @@ fn files() -> Vec<(String, PathBuf)> {
             }
         }
     }
+    for case in listed(&root().join("webhook/testdata")) {
+        let file = case.join("proxy-config.yaml");
+        if file.exists() {
+            found.push((format!("injection {}", name(&case)), file));
+        }
+    }
     found
 }
 
@@ -67,7 +73,7 @@ fn shown() -> BTreeMap<(&'static str, String), BTreeSet<String>> {
 
 fn page(shown: &BTreeMap<(&'static str, String), BTreeSet<String>>) -> String {
     let mut page = String::from(
-        "# Every field, and where it is shown\n\nMade by `UPDATE=1 cargo test -p e2e --test fields` out of the Rust types and the cases: *golden* is a folder of\n`controller/world/testdata` (what Envoy is sent, where calls go, accepted by Envoy 1.36 and 1.40), *live* a file of\n`e2e/traffic` ([more](../../e2e/docs/traffic.md)). What is marked **waiting** is not shown yet, or not translated: then a\nwarning says so ([which](translate.md#covered)).\n",
+        "# Every field, and where it is shown\n\nMade by `UPDATE=1 cargo test -p e2e --test fields` out of the Rust types and the cases: *golden* is a folder of\n`controller/world/testdata` (what Envoy is sent, where calls go, accepted by Envoy 1.36 and 1.40), *live* a file of\n`e2e/traffic` ([more](../../e2e/docs/traffic.md)), *injection* a folder of `webhook/testdata`.\nWhat is marked **waiting** is not shown yet, or not translated: then a warning says so ([which](translate.md#covered)).\n",
     );
     let mut last = "";
     for ((kind, field), cases) in shown {

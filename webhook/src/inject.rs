@@ -17,6 +17,7 @@ mod overlay;
 mod pod;
 mod probe;
 mod prometheus;
+mod proxy_config;
 mod sidecar;
 mod strategic;
 mod template;
@@ -25,6 +26,7 @@ mod workload;
 
 pub use config::{Config, ConfigError, NativeSidecars, Options, Texts};
 pub use decide::{Candidate, Decision, HostNetwork, SYSTEM_NAMESPACES, Skip, decide};
+pub use proxy_config::ProxyConfigs;
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

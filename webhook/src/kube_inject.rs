@@ -3,10 +3,12 @@
 //! The same function does both, so the pod parts are equal byte for byte. What is no workload passes through as it is
 //! written.
 
-use crate::inject::{self, Config, Outcome, Request, Workload};
+use crate::inject::{self, Config, Outcome, ProxyConfigs, Request, Workload};
 use crate::yaml;
+use crds::{Kind, Object, Spec};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// The file, injected, and one sentence for each workload that is left alone.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +28,7 @@ pub enum Error {
 /// `namespace` is that of objects that do not say theirs.
 pub fn file(text: &str, namespace: &str, config: &Config) -> Result<Injected, Error> {
     let mut injected = Injected::default();
+    let config = &config.clone().with_proxy_configs(Arc::new(proxy_configs(text, namespace, &mut injected.remarks)));
     for (line, chunk) in chunks(text) {
         let mut documents = vec![];
         for document in crds::yaml::documents(chunk) {
@@ -49,6 +52,31 @@ pub fn file(text: &str, namespace: &str, config: &Config) -> Result<Injected, Er
         let _ = write!(injected.text, "{separate}{}", texts.join("---\n"));
     }
     Ok(injected)
+}
+
+/// Those of the file stand for those of the cluster, which nobody asks here.
+fn proxy_configs(text: &str, namespace: &str, remarks: &mut Vec<String>) -> ProxyConfigs {
+    let documents = crds::yaml::documents(text).into_iter().filter_map(|it| it.content.ok());
+    let mut found = vec![];
+    for decoded in documents.flat_map(|it| crds::decode::checked(with_namespace(it.value, namespace))) {
+        if decoded.key.kind != Kind::ProxyConfig {
+            continue;
+        }
+        remarks.extend(decoded.problems.iter().map(ToString::to_string));
+        if let Some(Object { meta, spec: Spec::ProxyConfig(config), .. }) = decoded.into_object() {
+            found.push((meta, config));
+        }
+    }
+    ProxyConfigs::new(found)
+}
+
+fn with_namespace(mut object: Value, namespace: &str) -> Value {
+    if let Some(items) = object.get_mut("items").and_then(Value::as_array_mut) {
+        items.iter_mut().for_each(|it| *it = with_namespace(it.take(), namespace));
+    } else if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.entry("namespace").or_insert_with(|| namespace.into());
+    }
+    object
 }
 
 /// The text between `---` lines, and how many lines are before it.

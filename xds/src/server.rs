@@ -60,6 +60,7 @@ pub enum Event {
     UnknownType {
         connection: ConnectionId,
         type_url: String,
+        error: Option<String>,
     },
 }
 

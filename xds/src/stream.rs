@@ -48,6 +48,8 @@ pub enum Observed {
     /// It wants resources of a type that is not served.
     UnknownType {
         type_url: String,
+        /// `error_detail` of the request: of some types it is all that is said.
+        error: Option<String>,
     },
 }
 
@@ -216,9 +218,14 @@ impl Stream {
     }
 
     fn unknown_type(&mut self, request: Request) -> Result<Option<Observed>, ProtocolError> {
-        let (type_url, subscribe) = match request {
-            Request::Sotw(request) => return Ok(Some(Observed::UnknownType { type_url: request.type_url })),
-            Request::Delta(request) => (request.type_url, request.resource_names_subscribe),
+        let (type_url, subscribe, error) = match request {
+            Request::Sotw(request) => {
+                let error = request.error_detail.map(|it| it.message);
+                return Ok(Some(Observed::UnknownType { type_url: request.type_url, error }));
+            }
+            Request::Delta(request) => {
+                (request.type_url, request.resource_names_subscribe, request.error_detail.map(|it| it.message))
+            }
         };
         let names: BTreeSet<Arc<str>> = subscribe.into_iter().filter(|name| name != "*").map(Into::into).collect();
         if self.unknown.len() >= UNKNOWN_TYPES_MAX || names.len() > NAMES_MAX {
@@ -227,7 +234,7 @@ impl Stream {
         if !names.is_empty() {
             self.unknown.entry(type_url.clone()).or_default().extend(names);
         }
-        Ok(Some(Observed::UnknownType { type_url }))
+        Ok(Some(Observed::UnknownType { type_url, error }))
     }
 
     fn delta_request(

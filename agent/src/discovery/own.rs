@@ -12,6 +12,7 @@ use prost::Message;
 use super::Options;
 use super::frame::Dialect;
 use crate::dns::{self, Table};
+use crate::health::Health;
 
 /// `istio.mesh.v1alpha1.ProxyConfig`, of which only the roots come this way.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -23,6 +24,10 @@ pub(super) struct TrustConfig {
 pub(super) const TRUST_TYPE: &str = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig";
 /// gRPC's INVALID_ARGUMENT, as Envoy says it when it refuses.
 const INVALID_ARGUMENT: i32 = 3;
+/// gRPC's INTERNAL, as Istio's agents say that the application is not well.
+const INTERNAL: i32 = 13;
+
+pub(super) const HEALTH_TYPE: &str = "type.googleapis.com/istio.v1.HealthInformation";
 
 impl Options {
     /// The types asked for.
@@ -70,6 +75,15 @@ impl Options {
 /// The first request for a type.
 pub(super) fn subscription(dialect: Dialect, type_url: &str) -> Bytes {
     request(dialect, type_url, String::new(), String::new(), None)
+}
+
+/// Says how the application is: what is wrong stands where other requests say why they refuse something.
+pub(super) fn health(dialect: Dialect, health: &Health) -> Bytes {
+    let wrong = match health {
+        Health::Healthy => None,
+        Health::Unhealthy(why) => Some(Detail { code: INTERNAL, message: why.clone(), ..Detail::default() }),
+    };
+    request(dialect, HEALTH_TYPE, String::new(), String::new(), wrong)
 }
 
 fn request(dialect: Dialect, type_url: &str, version: String, nonce: String, error_detail: Option<Detail>) -> Bytes {

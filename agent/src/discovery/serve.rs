@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::{Stream, stream};
 use http::uri::PathAndQuery;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
@@ -21,8 +21,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Options;
 use super::frame::{Dialect, Frames, answered_type};
-use super::own::subscription;
+use super::own::{health, subscription};
 use crate::backoff::Backoff;
+use crate::health::Health;
 use crate::upstream::UpstreamError;
 
 const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
@@ -127,6 +128,7 @@ struct Relay {
     /// Not taken by the connection yet.
     waiting: VecDeque<Bytes>,
     own: Own,
+    health: watch::Receiver<Option<Health>>,
 }
 
 /// The agent's own subscriptions come after Envoy's first for listeners, so that they never delay its start.
@@ -162,8 +164,11 @@ impl Relay {
         };
         tracing::info!(address = options.upstream.server.address, "connected to the control plane");
         options.metrics.discovery_request();
-        let mut relay =
-            Self { options, dialect, from_envoy, from_istiod, to_istiod, waiting: VecDeque::new(), own: Own::NotYet };
+        let mut health = options.health.subscribe();
+        // Every control plane is told anew.
+        health.mark_changed();
+        let (waiting, own) = (VecDeque::new(), Own::NotYet);
+        let mut relay = Self { options, dialect, from_envoy, from_istiod, to_istiod, waiting, own, health };
         relay.subscribe_after(&first);
         Ok(Some(relay))
     }
@@ -189,6 +194,10 @@ impl Relay {
                     let Some(own) = own else { return Ok(Some(frame)) };
                     let acknowledgement = self.options.take(self.dialect, own, frame);
                     self.waiting.push_back(acknowledgement);
+                }
+                Ok(()) = self.health.changed(), if room && self.own == Own::Subscribed => {
+                    let current = self.health.borrow_and_update().clone();
+                    self.waiting.extend(current.map(|it| health(self.dialect, &it)));
                 }
                 frame = self.from_envoy.message(), if self.waiting.is_empty() => {
                     let Ok(Some(frame)) = frame else {

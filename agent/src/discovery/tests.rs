@@ -21,7 +21,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::own::{TRUST_TYPE, TrustConfig};
+use super::own::{HEALTH_TYPE, TRUST_TYPE, TrustConfig};
 use super::*;
 use crate::certificate::Workload;
 use crate::certificate::tests::{authority, workload};
@@ -97,6 +97,7 @@ struct Stage {
     authority: Arc<ca::authority::Authority>,
     names: watch::Receiver<Arc<Table>>,
     trust: watch::Receiver<Arc<Vec<String>>>,
+    health: watch::Sender<Option<Health>>,
     envoy: AggregatedDiscoveryServiceClient<tonic::transport::Channel>,
     _tasks: JoinSet<()>,
 }
@@ -136,18 +137,21 @@ async fn stage() -> Stage {
         clock: ca::clock::Clock::system(),
     };
     let (names, trusted) = (table.subscribe(), trust.subscribe());
+    let health = watch::Sender::new(None);
     let options = Arc::new(Options {
         upstream,
         cluster_id: "Kubernetes".to_owned(),
         metrics: Arc::default(),
         names: Some(Names { place: Place::default(), table }),
         trust,
+        health: health.clone(),
     });
     let path = directory.path().join("XDS");
     let socket = crate::secret::bind(&path).unwrap();
     tasks.spawn(async move { serve(socket, options).await.unwrap() });
     let envoy = AggregatedDiscoveryServiceClient::new(channel(&path));
-    Stage { directory, arrived, good_token, refused, workload, authority, names, trust: trusted, envoy, _tasks: tasks }
+    let trust = trusted;
+    Stage { directory, arrived, good_token, refused, workload, authority, names, trust, health, envoy, _tasks: tasks }
 }
 
 fn asked(type_url: &str, nonce: &str) -> DiscoveryRequest {
@@ -227,6 +231,28 @@ async fn frames_pass_unchanged_and_the_agents_own_stay_here() {
     let refusal = istiod.request().await;
     assert_eq!((refusal.response_nonce.as_str(), refusal.error_detail.is_some()), ("n4", true));
     assert!(stage.names.borrow().lookup("a.example.").is_some(), "what was good stays");
+}
+
+#[tokio::test]
+async fn the_application_s_health_is_told_when_it_changes_and_to_every_control_plane() {
+    let mut stage = stage().await;
+    let envoy = stage.talk(asked(LDS, "")).await;
+    let mut istiod = stage.arrived().await;
+    for type_url in [LDS, crate::dns::wire::TYPE_URL, TRUST_TYPE] {
+        assert_eq!(istiod.request().await, asked(type_url, ""));
+    }
+    stage.health.send_replace(Some(Health::Healthy));
+    assert_eq!(istiod.request().await, asked(HEALTH_TYPE, ""));
+    stage.health.send_replace(Some(Health::Unhealthy("refused".to_owned())));
+    let ill = istiod.request().await;
+    assert_eq!((ill.type_url.as_str(), ill.error_detail.unwrap().message.as_str()), (HEALTH_TYPE, "refused"));
+    drop((istiod, envoy));
+    let _envoy = stage.talk(asked(LDS, "")).await;
+    let mut istiod = stage.arrived().await;
+    for type_url in [LDS, crate::dns::wire::TYPE_URL, TRUST_TYPE] {
+        assert_eq!(istiod.request().await, asked(type_url, ""));
+    }
+    assert_eq!(istiod.request().await.error_detail.unwrap().message, "refused");
 }
 
 #[tokio::test]

@@ -155,36 +155,36 @@ fn is_probe_path(path: &str) -> bool {
 
 /// Asks the application. `headers` are kubelet's, `status_port` the agent's own.
 pub async fn ask(probe: &Probe, application: IpAddr, headers: &HeaderMap, status_port: u16) -> Result {
-    let asked = match &probe.action {
-        Action::Http { port, path, scheme } => {
-            let to = SocketAddr::new(application, *port);
-            match tokio::time::timeout(probe.timeout, http(to, path, *scheme, probe.timeout, headers, status_port))
-                .await
-            {
-                Ok(asked) => asked,
-                Err(_) => Err(ClientError::Timeout(probe.timeout).to_string()),
-            }
-        }
-        Action::Tcp { port } => {
-            let to = SocketAddr::new(application, *port);
-            match tokio::time::timeout(probe.timeout, client::connect(to, source(application))).await {
-                Ok(Ok(_connection)) => Ok(plain(StatusCode::OK)),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(ClientError::Timeout(probe.timeout).to_string()),
-            }
-        }
-        Action::Grpc { port, service } => {
-            let to = SocketAddr::new(application, *port);
-            match tokio::time::timeout(probe.timeout, grpc(to, service)).await {
-                Ok(asked) => asked,
-                Err(_) => Err(ClientError::Timeout(probe.timeout).to_string()),
-            }
-        }
-    };
-    asked.unwrap_or_else(|reason| {
+    answer(probe, application, headers, status_port).await.unwrap_or_else(|reason| {
         tracing::info!(reason, probe = ?probe.action, "the application did not answer a probe");
         plain(StatusCode::INTERNAL_SERVER_ERROR)
     })
+}
+
+/// [`ask`], with the reason if there is no answer.
+pub(crate) async fn answer(
+    probe: &Probe,
+    application: IpAddr,
+    headers: &HeaderMap,
+    status_port: u16,
+) -> std::result::Result<Result, String> {
+    let asking = async {
+        match &probe.action {
+            Action::Http { port, path, scheme } => {
+                let to = SocketAddr::new(application, *port);
+                http(to, path, *scheme, probe.timeout, headers, status_port).await
+            }
+            Action::Tcp { port } => {
+                let connected = client::connect(SocketAddr::new(application, *port), source(application)).await;
+                connected.map(|_connection| plain(StatusCode::OK)).map_err(|error| error.to_string())
+            }
+            Action::Grpc { port, service } => grpc(SocketAddr::new(application, *port), service).await,
+        }
+    };
+    match tokio::time::timeout(probe.timeout, asking).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ClientError::Timeout(probe.timeout).to_string()),
+    }
 }
 
 fn plain(status: StatusCode) -> Result {

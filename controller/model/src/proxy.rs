@@ -49,6 +49,8 @@ pub struct Proxy {
     /// First is the one that binds and matches; never empty.
     pub ips: Vec<IpAddr>,
     pub labels: Labels,
+    /// Where it listens for services' ports, by their names, as its WorkloadEntry says; a Pod has none.
+    pub ports: Arc<BTreeMap<String, u16>>,
     pub interception: InterceptionMode,
     /// `HTTP_PROXY_PORT` of the metadata; overrides MeshConfig's `proxyHttpPort`.
     pub http_proxy_port: Option<u16>,
@@ -101,6 +103,7 @@ impl Proxy {
             namespace: namespace.into(),
             ips,
             labels: Arc::new(labels.collect()),
+            ports: Arc::default(),
             interception: match text("INTERCEPTION_MODE") {
                 Some("NONE") => InterceptionMode::None,
                 Some("TPROXY") => InterceptionMode::Tproxy,

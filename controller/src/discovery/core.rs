@@ -5,6 +5,7 @@ use super::addresses::Wanted;
 use super::identity::{self, Claim};
 use super::metrics::Metrics;
 use super::query::{ProxyRow, Query};
+use super::registration::{self, Health, Registration};
 use crate::guard::Guarded;
 use crate::node::proxy_of;
 use ca::authenticate::Caller;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use webhook::inject::ProxyConfigs;
 use world::Batch;
 use xds::{ConnectionId, Hub, TypeUrl};
 
@@ -23,11 +25,16 @@ use xds::{ConnectionId, Hub, TypeUrl};
 /// listeners perhaps (F9); after this it is told to come again.
 const POD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The type of requests by which an agent says how its application is: no resource, and nothing is an answer.
+const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";
+
 /// Everything that can happen.
 #[derive(Debug)]
 pub(crate) enum Event {
     Source(source::kube::Event),
     Xds(xds::server::Event),
+    /// The CA's, as PEM.
+    Roots(String),
     Ask(Query),
     Tick,
 }
@@ -37,6 +44,13 @@ pub(crate) enum Event {
 pub(crate) enum IdentityCheck {
     Enforced,
     Off,
+}
+
+/// Whether workloads outside of Kubernetes may register themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registers {
+    Yes,
+    No,
 }
 
 pub(crate) struct Core {
@@ -53,6 +67,11 @@ pub(crate) struct Core {
     proxies: BTreeMap<ConnectionId, Connected>,
     mesh: watch::Sender<Arc<MeshConfig>>,
     addresses: watch::Sender<Wanted>,
+    registered: BTreeMap<ConnectionId, (ObjectKey, Registration)>,
+    entries: watch::Sender<registration::Wanted>,
+    registers: Registers,
+    /// For injection; `None` until every kind has been read.
+    proxy_configs: watch::Sender<Option<Arc<ProxyConfigs>>>,
 }
 
 /// A proxy whose Pod has not been seen yet.
@@ -91,6 +110,10 @@ impl Core {
             proxies: BTreeMap::new(),
             mesh: watch::Sender::new(Arc::new(MeshConfig::default())),
             addresses: watch::Sender::new(Wanted::default()),
+            registered: BTreeMap::new(),
+            entries: watch::Sender::default(),
+            registers: Registers::Yes,
+            proxy_configs: watch::Sender::default(),
         }
     }
 
@@ -104,6 +127,20 @@ impl Core {
         self.addresses.subscribe()
     }
 
+    pub(crate) fn with_registration(self, registers: Registers) -> Self {
+        Self { registers, ..self }
+    }
+
+    /// WorkloadEntries of those that are connected here and registered themselves.
+    pub(crate) fn entries(&self) -> watch::Receiver<registration::Wanted> {
+        self.entries.subscribe()
+    }
+
+    /// What injection lays over the mesh's `defaultConfig`.
+    pub(crate) fn proxy_configs(&self) -> watch::Receiver<Option<Arc<ProxyConfigs>>> {
+        self.proxy_configs.subscribe()
+    }
+
     /// Takes everything that has happened since the last time, in order, with one commit for all of it.
     pub(crate) fn handle(&mut self, events: impl IntoIterator<Item = Event>) {
         let mut batch = Batch::default();
@@ -111,6 +148,7 @@ impl Core {
             match event {
                 Event::Source(event) => self.take_source(event, &mut batch),
                 Event::Xds(event) => self.take_stream(event, &mut batch),
+                Event::Roots(roots) => batch.roots = Some(roots),
                 // What is asked sees what has happened before.
                 Event::Ask(query) => {
                     self.settle(&mut batch);
@@ -147,6 +185,7 @@ impl Core {
                 // Tables keep what their last commit changed until the next one; this one changed everything.
                 self.world.commit(Batch::default());
                 self.synced = true;
+                self.send_proxy_configs();
                 self.hub.set_ready();
                 tracing::info!("every kind has been read; proxies are served from now on");
             }
@@ -156,9 +195,10 @@ impl Core {
     /// The one door to the world, and from it to the proxies.
     fn commit(&mut self, batch: &mut Batch) {
         let batch = std::mem::take(batch);
-        if batch.objects.is_empty() && batch.proxies.is_empty() {
+        if batch.objects.is_empty() && batch.proxies.is_empty() && batch.roots.is_none() {
             return;
         }
+        let proxy_configs = batch.objects.iter().any(|(key, _)| key.kind == Kind::ProxyConfig);
         let started = Instant::now();
         let changes = self.world.commit(batch);
         self.metrics.commit(started.elapsed());
@@ -169,6 +209,9 @@ impl Core {
             self.found = problems;
         }
         self.hub.publish(changes.update);
+        if proxy_configs && self.synced {
+            self.send_proxy_configs();
+        }
         let addresses = self.world.world().unwritten_addresses();
         self.addresses.send_if_modified(|current| {
             let differs = **current != *addresses;
@@ -187,6 +230,11 @@ impl Core {
         });
     }
 
+    fn send_proxy_configs(&self) {
+        let all = self.world.world().proxy_configs().map(|it| (it.meta.clone(), it.spec.clone()));
+        self.proxy_configs.send_replace(Some(Arc::new(ProxyConfigs::new(all))));
+    }
+
     fn take_stream(&mut self, event: xds::server::Event, batch: &mut Batch) {
         use xds::server::Event as Stream;
         match event {
@@ -200,6 +248,9 @@ impl Core {
             }
             Stream::Disconnected { connection } => {
                 self.waiting.remove(&connection);
+                if self.registered.remove(&connection).is_some() {
+                    self.send_entries();
+                }
                 if let Some(proxy) = self.proxies.remove(&connection) {
                     tracing::info!(proxy = proxy.node, "disconnected");
                     batch.proxies.push((connection, None));
@@ -220,6 +271,12 @@ impl Core {
                     proxy.refused.insert(kind, reason);
                 }
             }
+            Stream::UnknownType { connection, type_url, error } if type_url == HEALTH => {
+                if let Some((_, registration)) = self.registered.get_mut(&connection) {
+                    registration.health = Some(error.map_or(Health::Healthy, Health::unhealthy));
+                    self.send_entries();
+                }
+            }
             Stream::UnknownType { type_url, .. } => {
                 tracing::debug!("a proxy asks for {type_url}, which is not served");
             }
@@ -227,8 +284,7 @@ impl Core {
     }
 
     fn connect(&mut self, connection: ConnectionId, joining: Joining, batch: &mut Batch) {
-        let pod = pod_key(&joining.proxy);
-        if self.account(&pod).is_some() {
+        if self.is_known(&joining) {
             return self.admit(connection, joining, batch);
         }
         // Somebody else's namespace is refused at once, whether the Pod is there or not.
@@ -239,7 +295,7 @@ impl Core {
     }
 
     fn admit_those_that_waited(&mut self, batch: &mut Batch) {
-        let known = |(_, it): &(&ConnectionId, &Waiting)| self.account(&pod_key(&it.joining.proxy)).is_some();
+        let known = |(_, it): &(&ConnectionId, &Waiting)| self.is_known(&it.joining);
         let ready: Vec<ConnectionId> = self.waiting.iter().filter(known).map(|(connection, _)| *connection).collect();
         for connection in ready {
             if let Some(it) = self.waiting.remove(&connection) {
@@ -252,6 +308,10 @@ impl Core {
         if let Err(why) = self.check(&joining) {
             return self.refuse(connection, tonic::Code::PermissionDenied, why);
         }
+        let joining = match self.register(connection, joining) {
+            Ok(joining) => joining,
+            Err(why) => return self.refuse(connection, tonic::Code::PermissionDenied, why),
+        };
         let Joining { proxy, node, .. } = joining;
         tracing::info!(proxy = node.id, envoy = node.user_agent_version, "connected");
         let connected = Connected {
@@ -265,6 +325,44 @@ impl Core {
         self.proxies.insert(connection, connected);
         self.metrics.proxies(self.proxies.len());
         batch.proxies.push((connection, Some(proxy)));
+    }
+
+    /// A workload that registers itself is known by its WorkloadGroup, as others are by their Pods. A Pod counts more.
+    /// So does a token that is bound to one.
+    fn group(&self, joining: &Joining) -> Option<ObjectKey> {
+        let asked = registration::group_of(&joining.proxy).filter(|_| self.registers == Registers::Yes)?;
+        let of_pod = joining.caller.as_ref().is_some_and(|it| it.pod.is_some());
+        (!of_pod && self.account(&pod_key(&joining.proxy)).is_none()).then_some(asked)
+    }
+
+    fn is_known(&self, joining: &Joining) -> bool {
+        let group = self.group(joining).is_some_and(|it| self.world.world().workload_group(&it).is_some());
+        group || self.account(&pod_key(&joining.proxy)).is_some()
+    }
+
+    /// From here on its labels are those of its WorkloadEntry.
+    fn register(&mut self, connection: ConnectionId, mut joining: Joining) -> Result<Joining, String> {
+        let Some(group) = self.group(&joining) else { return Ok(joining) };
+        let world = self.world.world();
+        let spec = world.workload_group(&group).ok_or_else(|| format!("there is no {group}"))?;
+        let account = match (self.identity_check, &joining.caller) {
+            (IdentityCheck::Off, _) => None,
+            (IdentityCheck::Enforced, Some(caller)) => Some(caller.identity.service_account.to_string().into()),
+            (IdentityCheck::Enforced, None) => return Err(format!("{group} takes nobody without a credential")),
+        };
+        let key = registration::entry_of(&joining.proxy, &group)?;
+        let of = (connection, &joining.proxy, &joining.node);
+        let registration = registration::registration(of, (&group, spec), account)?;
+        joining.proxy.labels = registration.labels.clone();
+        joining.proxy.ports = registration.ports.clone();
+        self.registered.insert(connection, (key, registration));
+        self.send_entries();
+        Ok(joining)
+    }
+
+    /// Of several connections of a workload the newest counts.
+    fn send_entries(&self) {
+        self.entries.send_replace(Arc::new(self.registered.values().cloned().collect()));
     }
 
     /// The service account of a Pod that is there.
@@ -302,7 +400,8 @@ impl Core {
         let late = self.waiting.extract_if(.., |_, it| now.duration_since(it.since) >= POD_PATIENCE);
         let late: Vec<(ConnectionId, Waiting)> = late.collect();
         for (connection, it) in late {
-            let why = format!("its pod {} has not been seen yet", pod_key(&it.joining.proxy));
+            let waited_for = self.group(&it.joining).unwrap_or_else(|| pod_key(&it.joining.proxy));
+            let why = format!("its {waited_for} has not been seen yet");
             self.refuse(connection, tonic::Code::Unavailable, why);
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Environment {
     pub validation_webhook: String,
     pub native_sidecars: NativeSidecars,
     pub debug_on_http: bool,
+    pub registration: bool,
+    pub registration_grace: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,8 @@ impl Environment {
             validation_webhook: of.text("VALIDATION_WEBHOOK_CONFIG_NAME", "istio-validator-istio-system"),
             native_sidecars: of.native_sidecars("ENABLE_NATIVE_SIDECARS"),
             debug_on_http: of.is("ENABLE_DEBUG_ON_HTTP", true),
+            registration: of.is("PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION", true),
+            registration_grace: of.duration("PILOT_WORKLOAD_ENTRY_GRACE_PERIOD", 10),
         };
         of.unused();
         (environment, of.remarks)

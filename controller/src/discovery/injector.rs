@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use webhook::inject::{Config, NativeSidecars as Injected, Options, Texts};
+use webhook::inject::{Config, NativeSidecars as Injected, Options, ProxyConfigs, Texts};
 
 /// How often the kubelets' versions are looked at: they change with upgrades of nodes.
 const KUBELETS: Duration = Duration::from_secs(60);
@@ -26,19 +26,23 @@ pub(crate) struct Injector {
     pub(crate) mesh_config_map: String,
     pub(crate) options: Options,
     pub(crate) native_sidecars: NativeSidecars,
+    /// `None` until they have been read: a pod that came before would go without.
+    pub(crate) proxy_configs: watch::Receiver<Option<Arc<ProxyConfigs>>>,
 }
 
-/// The texts of both ConfigMaps, as last seen.
+/// The texts of both ConfigMaps, and all ProxyConfigs, as last seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     config: Option<String>,
     values: Option<String>,
     mesh: Option<String>,
+    proxy_configs: Option<Arc<ProxyConfigs>>,
 }
 
 enum Event {
     ConfigMap { name: String, data: BTreeMap<String, String> },
     Kubelets(Option<String>),
+    ProxyConfigs(Arc<ProxyConfigs>),
 }
 
 impl Injector {
@@ -49,12 +53,14 @@ impl Injector {
         let mut seen = Seen::default();
         let mut options = self.options.clone();
         let maps = stream::select(self.config_map(&self.config_map), self.config_map(&self.mesh_config_map));
-        let mut events = stream::select(maps, self.kubelets()).boxed();
+        let others = stream::select(self.kubelets(), self.proxy_configs());
+        let mut events = stream::select(maps, others).boxed();
         while let Some(event) = events.next().await {
             let before = (seen.clone(), options.native_sidecars);
             match event {
                 Event::ConfigMap { name, data } => self.take(&name, data, &mut seen),
                 Event::Kubelets(lowest) => options.native_sidecars = Injected::auto(lowest.as_deref()),
+                Event::ProxyConfigs(configs) => seen.proxy_configs = Some(configs),
             }
             let same = before == (seen.clone(), options.native_sidecars);
             let Some(config) = self.config(&seen, &options).filter(|_| !same) else { continue };
@@ -73,10 +79,10 @@ impl Injector {
     }
 
     fn config(&self, seen: &Seen, options: &Options) -> Option<Arc<Config>> {
-        let config = Some(seen.config.as_deref()?);
+        let (config, proxy_configs) = (Some(seen.config.as_deref()?), seen.proxy_configs.clone()?);
         let texts = Texts { config, values: seen.values.as_deref(), mesh: seen.mesh.as_deref() };
         match Config::new(texts, options.clone()) {
-            Ok(config) => Some(Arc::new(config)),
+            Ok(config) => Some(Arc::new(config.with_proxy_configs(proxy_configs))),
             Err(why) => {
                 let config_map = &self.config_map;
                 tracing::error!(config_map, "injection goes on with the last good configuration: {why}");
@@ -106,6 +112,18 @@ impl Injector {
             }
             watcher::Event::Init | watcher::Event::InitDone | watcher::Event::Delete(_) => None,
         })
+    }
+
+    /// All of them, whenever one changes.
+    fn proxy_configs(&self) -> impl stream::Stream<Item = Event> + use<> {
+        let mut configs = self.proxy_configs.clone();
+        configs.mark_changed();
+        stream::unfold(configs, async |mut configs| {
+            configs.changed().await.ok()?;
+            let current = configs.borrow_and_update().clone();
+            Some((current, configs))
+        })
+        .filter_map(async |it| it.map(Event::ProxyConfigs))
     }
 
     /// The lowest kubelet version, as often as it is looked at; never, if it does not matter.

@@ -2,12 +2,14 @@
 
 use super::addresses;
 use super::args::Discovery;
-use super::core::{Core, Event, IdentityCheck};
+use super::core::{Core, Event, IdentityCheck, Registers};
 use super::door;
+use super::entries::Entries;
 use super::environment::{Environment, NativeSidecars};
 use super::http::{self, Pages};
 use super::injector::Injector;
 use super::metrics::Metrics;
+use super::registration;
 use anyhow::{Context, Result, bail};
 use ca::authenticate::{Authenticator, KubeReviewer};
 use ca::authority::Authority;
@@ -31,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tonic::transport::Server;
-use webhook::inject;
+use webhook::inject::{self, ProxyConfigs};
 use xds::Hub;
 use xds::server::{AdsService, Limits};
 
@@ -121,13 +123,16 @@ impl Process {
             true => IdentityCheck::Enforced,
             false => IdentityCheck::Off,
         };
-        let core = Core::new(hub.clone(), self.metrics.clone(), check);
-        let (mesh, addresses) = (core.mesh(), core.addresses());
+        let registers = if self.environment.registration { Registers::Yes } else { Registers::No };
+        let core = Core::new(hub.clone(), self.metrics.clone(), check).with_registration(registers);
+        self.register(core.entries());
+        let (mesh, addresses, proxy_configs) = (core.mesh(), core.addresses(), core.proxy_configs());
         self.watch(&events);
+        self.tell_roots(&events);
         let ads = self.serve_xds(&hub, &events).await?;
         self.serve_pages(&hub, &events, mesh).await?;
         self.write(addresses);
-        self.serve_webhooks().await?;
+        self.serve_webhooks(proxy_configs).await?;
         self.tasks.spawn(decide(core, receiver).map(Ok));
         drop(events);
         let ended = tokio::select! {
@@ -260,6 +265,24 @@ impl Process {
         Ok(())
     }
 
+    /// Every replica does so for those that are connected to it.
+    fn register(&mut self, wanted: watch::Receiver<registration::Wanted>) {
+        let entries = Entries {
+            client: self.client.clone(),
+            instance: self.environment.pod_name.clone(),
+            grace: self.environment.registration_grace,
+            stream_age_max: self.args.stream_age_max,
+        };
+        let ending = self.ending();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = entries.keep(wanted) => {}
+                () = ending => {}
+            }
+            Ok(())
+        });
+    }
+
     /// What only one replica may do.
     fn write(&mut self, wanted: watch::Receiver<addresses::Wanted>) {
         let namespaces = self.leads(Election::NAMESPACES);
@@ -323,7 +346,22 @@ impl Process {
         roots
     }
 
-    async fn serve_webhooks(&mut self) -> Result<()> {
+    /// Agents trust what the CA does, whenever it changes.
+    fn tell_roots(&mut self, events: &mpsc::Sender<Event>) {
+        let (mut roots, events, ending) = (self.roots(), events.clone(), self.ending());
+        roots.mark_changed();
+        self.tasks.spawn(async move {
+            while tokio::select! { changed = roots.changed() => changed.is_ok(), () = ending.clone() => false } {
+                let current = roots.borrow_and_update().clone();
+                if events.send(Event::Roots(current)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+    }
+
+    async fn serve_webhooks(&mut self, proxy_configs: watch::Receiver<Option<Arc<ProxyConfigs>>>) -> Result<()> {
         let Some(address) = self.args.https else { return Ok(()) };
         let revision = &self.environment.revision;
         let injector = Injector {
@@ -340,6 +378,7 @@ impl Process {
                 ..inject::Options::default()
             },
             native_sidecars: self.environment.native_sidecars,
+            proxy_configs,
         };
         let (first, configs) = oneshot::channel();
         let ending = self.ending();

@@ -1,11 +1,12 @@
 //! The loop against events as values: no sockets, no API server.
 
-use super::core::{Core, Event, IdentityCheck};
+use super::core::{Core, Event, IdentityCheck, Registers};
 use super::door::Guarded;
 use super::http::{Debug, Pages};
 use super::metrics::Metrics;
 use super::process::decide;
 use super::query::Query;
+use super::registration::Health;
 use axum::extract::ConnectInfo;
 use ca::authenticate::{Authenticator, Caller, Credential, PodRef, TokenReviewer};
 use ca::authority::Authority;
@@ -13,10 +14,11 @@ use ca::bundle::Bundle;
 use ca::clock::Clock;
 use ca::key::KeyKind;
 use ca::spiffe::TrustDomains;
-use crds::networking::{Resolution, ServiceEntry, ServiceEntryAddress};
+use crds::networking::{ProxyConfig, Resolution, ServiceEntry, ServiceEntryAddress, WorkloadEntry, WorkloadGroup};
 use crds::{Kind, Meta, Object, ObjectKey, Spec, kube};
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tower::ServiceExt;
 use tower_service::Service;
 use xds::envoy::core::Node;
+use xds::envoy::{Struct, Value, value};
 use xds::server::{AdsService, Event as Stream, Limits, Peer};
 use xds::{ConnectionId, Hub, TypeUrl};
 
@@ -101,6 +104,119 @@ fn addresses_are_wanted_until_the_status_has_them() {
     assert!(!wanted.has_changed().unwrap(), "nobody is woken for what is known");
     core.handle([changed(vec![entry(addresses)])]);
     assert!(wanted.borrow_and_update().is_empty());
+}
+
+#[test]
+fn injection_has_proxy_configs_once_every_kind_has_been_read() {
+    let (mut core, ..) = core();
+    let mut configs = core.proxy_configs();
+    let key = ObjectKey::new(Kind::ProxyConfig, "shop", "all");
+    let config = |concurrency| {
+        let config = ProxyConfig { concurrency: Some(concurrency), ..ProxyConfig::default() };
+        let meta = Meta { name: "all".into(), namespace: "shop".into(), ..Meta::default() };
+        changed(vec![(key.clone(), Some(Object { key: key.clone(), meta, spec: Spec::ProxyConfig(config) }))])
+    };
+    let mut seen = || {
+        let current = configs.borrow_and_update().clone()?;
+        Some(current.of("istio-system", "shop", &BTreeMap::new()).map(|it| it.concurrency).collect::<Vec<_>>())
+    };
+    core.handle([config(1)]);
+    assert_eq!(seen(), None);
+    core.handle([Event::Source(source::kube::Event::Synced)]);
+    assert_eq!(seen(), Some(vec![Some(1)]));
+    core.handle([config(2)]);
+    assert_eq!(seen(), Some(vec![Some(2)]));
+    core.handle([changed(vec![(key.clone(), None)])]);
+    assert_eq!(seen(), Some(vec![]));
+    core.handle([changed(vec![pod("web", "shop", "web")])]);
+    assert!(!configs.has_changed().unwrap(), "nobody is woken for what is known");
+}
+
+#[test]
+fn agents_are_told_the_roots_whenever_they_change() {
+    let (mut core, hub, _) = core();
+    core.handle([changed(vec![pod("cart", "shop", "cart")]), connected(1, "cart", "shop", "cart")]);
+    let told = || {
+        let snapshot = hub.snapshot(ConnectionId(1)).unwrap();
+        snapshot.layers(TypeUrl::ProxyConfig).iter().map(|it| it.bytes()).collect::<Vec<_>>()
+    };
+    assert!(told().is_empty());
+    let roots = |it: &str| Event::Roots(format!("-----BEGIN CERTIFICATE-----\n{it}\n-----END CERTIFICATE-----\n"));
+    core.handle([roots("one")]);
+    let one = told();
+    assert_eq!(one.len(), 1);
+    core.handle([roots("two")]);
+    assert_ne!(told(), one);
+}
+
+fn group(namespace: &str, account: &str) -> Event {
+    let key = ObjectKey::new(Kind::WorkloadGroup, namespace, "vm");
+    let template = WorkloadEntry {
+        labels: [("app".to_owned(), "vm".to_owned())].into(),
+        service_account: account.into(),
+        ..WorkloadEntry::default()
+    };
+    let spec = WorkloadGroup { template: Some(template), ..WorkloadGroup::default() };
+    let meta = Meta { name: "vm".into(), namespace: namespace.into(), ..Meta::default() };
+    changed(vec![(key.clone(), Some(Object { key, meta, spec: Spec::WorkloadGroup(Box::new(spec)) }))])
+}
+
+/// The node is in the namespace `shop`.
+fn registering(id: u64, namespace: &str, account: &str) -> Event {
+    let mut event = connected(id, "vm-1", namespace, account);
+    let Event::Xds(Stream::Connected { node, peer, .. }) = &mut event else { unreachable!() };
+    peer.extensions.get_mut::<Caller>().unwrap().pod = None;
+    let kind = value::Kind::StringValue("vm".into());
+    let fields = [("AUTO_REGISTER_GROUP".to_owned(), Value { kind: Some(kind) })];
+    node.metadata = Some(Struct { fields: fields.into() });
+    event
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_outside_of_kubernetes_registers_itself_by_its_group() {
+    let (mut core, hub, metrics) = core();
+    let mut entries = core.entries();
+    core.handle([registering(1, "shop", "vm")]);
+    assert!(!is_served(&hub, 1), "its group has not been seen");
+    core.handle([group("shop", "vm")]);
+    assert!(is_served(&hub, 1));
+    let wanted = entries.borrow_and_update().clone();
+    let (key, registration) = wanted.first_key_value().unwrap();
+    assert_eq!(key.to_string(), "WorkloadEntry shop/vm-10.0.0.7");
+    assert_eq!((registration.labels["app"].as_str(), &registration.health), ("vm", &None));
+    let health = |error: Option<&str>| {
+        let type_url = "type.googleapis.com/istio.v1.HealthInformation".into();
+        let error = error.map(str::to_owned);
+        Event::Xds(Stream::UnknownType { connection: ConnectionId(1), type_url, error })
+    };
+    let mut told = |event: Event| {
+        core.handle([event]);
+        entries.borrow_and_update().values().next().map(|it| it.health.clone())
+    };
+    assert_eq!(told(health(None)), Some(Some(Health::Healthy)));
+    assert_eq!(told(health(Some("refused"))), Some(Some(Health::Unhealthy("refused".into()))));
+    assert_eq!(told(Event::Xds(Stream::Disconnected { connection: ConnectionId(1) })), None);
+    // A token that is bound to a Pod is for that Pod.
+    let mut of_pod = registering(9, "shop", "vm");
+    let Event::Xds(Stream::Connected { peer, .. }) = &mut of_pod else { unreachable!() };
+    peer.extensions.get_mut::<Caller>().unwrap().pod = Some(PodRef { name: "vm-1".into(), uid: "u".into() });
+    core.handle([of_pod]);
+    assert!(!is_served(&hub, 9));
+    core.handle([Event::Xds(Stream::Disconnected { connection: ConnectionId(9) })]);
+    // Another account of the namespace, another namespace, and no group at all.
+    core.handle([registering(2, "shop", "other"), registering(3, "bank", "vm")]);
+    assert_eq!(metrics.streams_refused(tonic::Code::PermissionDenied), 2);
+    core.handle([changed(vec![(ObjectKey::new(Kind::WorkloadGroup, "shop", "vm"), None)])]);
+    core.handle([registering(4, "shop", "vm")]);
+    tokio::time::advance(Duration::from_secs(6)).await;
+    core.handle([Event::Tick]);
+    assert_eq!(metrics.streams_refused(tonic::Code::Unavailable), 1);
+    assert!(entries.borrow_and_update().is_empty());
+    // Where nobody registers, such a node waits for its Pod as any other.
+    let (core, hub, _) = self::core();
+    let mut core = core.with_registration(Registers::No);
+    core.handle([group("shop", "vm"), registering(5, "shop", "vm")]);
+    assert!(!is_served(&hub, 5));
 }
 
 #[test]

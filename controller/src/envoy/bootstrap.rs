@@ -30,6 +30,8 @@ pub struct Bootstrap<'a> {
     pub workload: &'a str,
     pub service_account: &'a str,
     pub labels: &'a BTreeMap<String, String>,
+    /// Of the node; what it says by itself counts more.
+    pub more_metadata: &'a BTreeMap<String, String>,
     pub ip: IpAddr,
     pub low_ports: LowPorts,
     pub admin: SocketAddr,
@@ -73,7 +75,7 @@ fn node(of: &Bootstrap<'_>) -> Value {
         Role::Gateway => "router",
     };
     let Bootstrap { pod, namespace, workload, ip, .. } = of;
-    json!({
+    let mut node = json!({
         "id": format!("{kind}~{ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
         "cluster": format!("{workload}.{namespace}"),
         "metadata": {
@@ -93,7 +95,13 @@ fn node(of: &Bootstrap<'_>) -> Value {
             // Nobody beside it signs any: it neither speaks nor expects mutual TLS.
             (model::proxy::NO_CERTIFICATES): "true",
         },
-    })
+    });
+    if let Some(metadata) = node["metadata"].as_object_mut() {
+        for (name, value) in of.more_metadata {
+            metadata.entry(name).or_insert_with(|| value.as_str().into());
+        }
+    }
+    node
 }
 
 /// Istio's tags and inclusion list, and with them the counters that `navarch up` shows: requests per cluster (and so
@@ -168,6 +176,7 @@ mod tests {
             workload: "reviews-v1",
             service_account: "bookinfo-reviews",
             labels,
+            more_metadata: &[("NAME", "mine"), ("TIER", "1")].map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
             ip: "127.9.0.1".parse().unwrap(),
             low_ports: LowPorts::Raised,
             admin: "127.9.0.2:15000".parse().unwrap(),
@@ -180,6 +189,8 @@ mod tests {
         let labels = BTreeMap::from([("app".to_owned(), "reviews".to_owned())]);
         let node = &example(Role::Sidecar, &labels)["node"];
         assert_eq!(node["id"], "sidecar~127.9.0.1~reviews-v1-0.books~books.svc.cluster.local");
+        assert_eq!(node["metadata"]["NAME"], "reviews-v1-0");
+        assert_eq!(node["metadata"]["TIER"], "1");
         assert_eq!(node["metadata"]["LABELS"]["app"], "reviews");
         assert_eq!(node["metadata"]["INTERCEPTION_MODE"], "NONE");
         assert_eq!(node["metadata"]["INSTANCE_IPS"], "127.9.0.1");

@@ -261,7 +261,7 @@ impl Core {
         let is_gone = |it: &Connected| !self.plan.workloads.contains_key(&it.pod);
         let gone = self.proxies.iter().filter(|(_, it)| is_gone(it)).map(|(connection, _)| (*connection, None));
         let proxies = gone.collect();
-        self.give(Batch { objects, proxies });
+        self.give(Batch { objects, proxies, roots: None });
         self.status.ingress.clone_from(&self.plan.ingress);
         let problems = self.found.iter().cloned().map(|it| self.plan.at_origin(it));
         let problems: Vec<Problem> = problems.chain(self.plan.problems.iter().cloned()).collect();
@@ -326,7 +326,7 @@ impl Core {
                     if let Some(workload) = self.status.workloads.get_mut(&proxy.pod) {
                         workload.connections = workload.connections.saturating_sub(1);
                     }
-                    self.give(Batch { objects: vec![], proxies: vec![(connection, None)] });
+                    self.give(Batch { proxies: vec![(connection, None)], ..Batch::default() });
                 }
             }
             Stream::Ack { connection, kind, version, .. } => {
@@ -371,7 +371,7 @@ impl Core {
         if let Some(workload) = self.status.workloads.get_mut(&pod) {
             workload.connections += 1;
         }
-        self.give(Batch { objects: vec![], proxies: vec![(connection, Some(proxy))] });
+        self.give(Batch { proxies: vec![(connection, Some(proxy))], ..Batch::default() });
         // Only changes from here on are awaited: the first configuration is what makes an Envoy ready.
         let snapshot = self.hub.snapshot(connection).unwrap_or_default();
         self.proxies.insert(connection, Connected { pod, snapshot });

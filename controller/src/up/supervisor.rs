@@ -1,7 +1,7 @@
 //! Keeps every workload running: its program (or the built-in service) and its Envoy. One task owns one pod, so a
 //! changed workload is stopped before its successor takes its addresses.
 
-use super::laptop::{LowPorts, PodKey, Workload};
+use super::laptop::{LowPorts, PodKey, Threads, Workload};
 use super::process::{Launcher, Process};
 use crate::client::Client;
 use crate::envoy::bootstrap::{Bootstrap, Role, bootstrap};
@@ -309,6 +309,7 @@ fn start_envoy(workload: &Workload, ground: &Ground) -> Result<Process> {
         workload: &workload.deployment,
         service_account: &workload.service_account,
         labels: &workload.labels,
+        more_metadata: &workload.proxy.metadata,
         ip: workload.addresses.pod.into(),
         low_ports: ground.low_ports,
         admin: workload.admin(),
@@ -316,12 +317,9 @@ fn start_envoy(workload: &Workload, ground: &Ground) -> Result<Process> {
     });
     let path = ground.run_dir.join(format!("{}.bootstrap.json", workload.key));
     std::fs::write(&path, bootstrap.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
-    // Hot restart would share memory between Envoys by base id; nobody restarts these hot. One worker is enough for
-    // one person's requests, and a mesh has many Envoys.
+    // Hot restart would share memory between Envoys by base id; nobody restarts these hot.
     let fixed = [
         "--disable-hot-restart",
-        "--concurrency",
-        "1",
         "--log-level",
         "warning",
         "--drain-time-s",
@@ -332,6 +330,12 @@ fn start_envoy(workload: &Workload, ground: &Ground) -> Result<Process> {
     ];
     let mut arguments: Vec<OsString> = fixed.iter().map(OsString::from).collect();
     arguments.push(path.into());
+    let threads = match workload.proxy.threads {
+        Threads::One => Some(1),
+        Threads::Exactly(threads) => Some(threads),
+        Threads::OfMachine => None,
+    };
+    arguments.extend(threads.into_iter().flat_map(|it| ["--concurrency".into(), it.to_string().into()]));
     ground.launcher.start(&ground.envoy.path, &arguments, &[], &ground.run_dir, &log(ground, workload, "envoy"))
 }
 

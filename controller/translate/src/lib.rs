@@ -12,6 +12,7 @@ pub mod name;
 pub mod name_table;
 pub mod route;
 pub mod tls;
+pub mod trust;
 
 /// An Envoy resource, and what in the users' configuration could not be honoured in it. A wrong part is left out
 /// alone; the rest is in force.

@@ -148,6 +148,7 @@ fn proxy(size: Size, at: usize) -> Proxy {
         namespace: namespace(size, at).as_str().into(),
         ips: vec![std::net::Ipv4Addr::from(0xac20_0000 + at as u32).into()],
         labels: Arc::new(BTreeMap::from([("app".to_owned(), app)])),
+        ports: Default::default(),
         interception: InterceptionMode::Redirect,
         http_proxy_port: None,
         low_ports: LowPorts::Bound,

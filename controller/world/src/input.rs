@@ -9,6 +9,8 @@ use xds::ConnectionId;
 pub struct Batch {
     pub objects: Vec<(ObjectKey, Option<Object>)>,
     pub proxies: Vec<(ConnectionId, Option<Proxy>)>,
+    /// The CA's roots, as PEM, when they have changed.
+    pub roots: Option<String>,
 }
 
 /// An object as a table keeps it.
@@ -20,7 +22,7 @@ pub struct Stored<T> {
 
 pub(crate) type Rows<T> = Vec<(ObjectKey, Option<Stored<T>>)>;
 
-/// A batch by kind. Kinds that decide nothing in the mesh (Deployments, WorkloadGroups) are dropped here.
+/// A batch by kind. Kinds that decide nothing in the mesh (Deployments) are dropped here.
 #[derive(Default)]
 pub(crate) struct Sorted {
     pub(crate) config_maps: Rows<kube::ConfigMap>,
@@ -31,12 +33,14 @@ pub(crate) struct Sorted {
     pub(crate) nodes: Rows<()>,
     pub(crate) peer_authentications: Rows<s::PeerAuthentication>,
     pub(crate) pods: Rows<kube::Pod>,
+    pub(crate) proxy_configs: Rows<n::ProxyConfig>,
     pub(crate) service_entries: Rows<n::ServiceEntry>,
     pub(crate) services: Rows<kube::Service>,
     pub(crate) sidecars: Rows<n::Sidecar>,
     pub(crate) slices: Rows<kube::EndpointSlice>,
     pub(crate) virtual_services: Rows<n::VirtualService>,
     pub(crate) workload_entries: Rows<n::WorkloadEntry>,
+    pub(crate) workload_groups: Rows<n::WorkloadGroup>,
 }
 
 impl Sorted {
@@ -65,12 +69,14 @@ impl Sorted {
             Spec::Node => put(&mut self.nodes, key, meta, ()),
             Spec::PeerAuthentication(spec) => put(&mut self.peer_authentications, key, meta, spec),
             Spec::Pod(spec) => put(&mut self.pods, key, meta, spec),
+            Spec::ProxyConfig(spec) => put(&mut self.proxy_configs, key, meta, spec),
             Spec::Service(spec) => put(&mut self.services, key, meta, spec),
             Spec::ServiceEntry(spec) => put(&mut self.service_entries, key, meta, spec),
             Spec::Sidecar(spec) => put(&mut self.sidecars, key, meta, *spec),
             Spec::VirtualService(spec) => put(&mut self.virtual_services, key, meta, spec),
             Spec::WorkloadEntry(spec) => put(&mut self.workload_entries, key, meta, spec),
-            Spec::Deployment(_) | Spec::WorkloadGroup(_) => {}
+            Spec::WorkloadGroup(spec) => put(&mut self.workload_groups, key, meta, *spec),
+            Spec::Deployment(_) => {}
         }
     }
 
@@ -85,12 +91,14 @@ impl Sorted {
             Kind::Node => self.nodes.push((key, None)),
             Kind::PeerAuthentication => self.peer_authentications.push((key, None)),
             Kind::Pod => self.pods.push((key, None)),
+            Kind::ProxyConfig => self.proxy_configs.push((key, None)),
             Kind::Service => self.services.push((key, None)),
             Kind::ServiceEntry => self.service_entries.push((key, None)),
             Kind::Sidecar => self.sidecars.push((key, None)),
             Kind::VirtualService => self.virtual_services.push((key, None)),
             Kind::WorkloadEntry => self.workload_entries.push((key, None)),
-            Kind::Deployment | Kind::WorkloadGroup | Kind::Unread(_) => {}
+            Kind::WorkloadGroup => self.workload_groups.push((key, None)),
+            Kind::Deployment | Kind::Unread(_) => {}
         }
     }
 }

@@ -15,6 +15,7 @@ mod key;
 mod made;
 mod outbound;
 mod patched;
+mod proxy_config;
 mod publish;
 mod scope;
 mod stage;
@@ -29,6 +30,7 @@ use model::Proxy;
 use publish::Publisher;
 use stage::{Catalog, Inputs, NamesStage, Outbound, Scopes, Sides};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tables::{Commit, Dump};
 use xds::{ConnectionId, Resource, TypeUrl};
 
@@ -84,7 +86,7 @@ impl World {
         self.decode_mesh(&batch);
         let mut sorted = Sorted::new(batch.objects);
         let c = &mut self.commit;
-        self.inputs.commit(c, &mut sorted, batch.proxies, &self.mesh);
+        self.inputs.commit(c, &mut sorted, (batch.proxies, batch.roots), &self.mesh);
         self.catalog.commit(c, &self.inputs);
         self.scopes.commit(c, &self.inputs, &self.catalog);
         self.outbound.commit(c, &self.inputs, &self.catalog, &self.scopes);
@@ -106,6 +108,20 @@ impl World {
 
     pub fn pod(&self, key: &ObjectKey) -> Option<&crds::kube::Pod> {
         self.inputs.pods.peek(key).map(|it| &it.spec)
+    }
+
+    /// All there are.
+    pub fn proxy_configs(&self) -> impl Iterator<Item = &Stored<crds::networking::ProxyConfig>> {
+        self.inputs.proxy_configs.rows().into_values()
+    }
+
+    /// The CA's, as they were put in.
+    pub fn roots(&self) -> Option<String> {
+        self.inputs.roots.peek(&()).map(|it| (**it).clone())
+    }
+
+    pub fn workload_group(&self, key: &ObjectKey) -> Option<&crds::networking::WorkloadGroup> {
+        self.inputs.workload_groups.peek(key).map(|it| &it.spec)
     }
 
     /// A connected proxy as it was put in.
@@ -136,7 +152,7 @@ impl World {
     }
 
     /// What a connected proxy has, of one type; for offline use, dumps and tests.
-    pub fn resources(&self, proxy: ConnectionId, kind: TypeUrl) -> Vec<std::sync::Arc<Resource>> {
+    pub fn resources(&self, proxy: ConnectionId, kind: TypeUrl) -> Vec<Arc<Resource>> {
         self.publisher.resources(proxy, kind)
     }
 

@@ -69,6 +69,8 @@ fn gateway_name(kind: &str, key: &GatewayKey) -> SetName {
 
 /// Clusters that every proxy has.
 const SHARED: &str = "cds shared";
+/// What every agent is told; no Envoy asks for it.
+const TRUST: &str = "pcds";
 /// The kind of the sets of clusters for clients with certificates.
 const SECURE_CDS: &str = "cds over mutual TLS";
 
@@ -106,6 +108,7 @@ pub(crate) fn view(class: &Class) -> (View, Vec<PatchedKey>) {
         (TypeUrl::Listener, listeners),
         (TypeUrl::Route, routes),
         (TypeUrl::NameTable, names),
+        (TypeUrl::ProxyConfig, vec![TRUST.into()]),
     ]);
     let patched = patch(class, &mut layers);
     (View { layers }, patched)
@@ -187,6 +190,7 @@ pub(crate) struct Publisher {
     gateways: Ledger<Arc<GatewayKey>>,
     gateway_listeners: Ledger<crate::gateway::GatewaySlot>,
     filters: Ledger<ObjectKey>,
+    proxy_configs: Ledger<Arc<str>>,
     patcher: Patcher,
     patched: Vec<Problem>,
     mesh: Vec<Problem>,
@@ -200,6 +204,7 @@ impl Publisher {
     ) -> Changes {
         let mut sets: Vec<(SetName, Option<Layer>)> = vec![];
         let mut add = |name: SetName, layer: Option<&Layer>| sets.push((name, layer.cloned()));
+        k.trust.changes().iter().for_each(|it| add(TRUST.into(), it.new.as_deref()));
         o.shared_clusters.changes().iter().for_each(|it| add(SHARED.into(), it.new.as_deref()));
         o.cds.changes().iter().for_each(|it| {
             let kind = if it.key.1 == Certificates::None { "cds" } else { SECURE_CDS };
@@ -265,6 +270,7 @@ impl Publisher {
             self.gateways.update(&x.gateways, |it| &it.problems),
             self.gateway_listeners.update(&x.gateway_listeners, |it| &it.problems),
             self.filters.update(&k.patches, |it| &it.problems),
+            self.proxy_configs.update(&k.passed_over, |it| it),
             self.patched != self.patcher.problems(),
             self.mesh != mesh,
         ];
@@ -288,6 +294,7 @@ impl Publisher {
         let all = all.chain(self.virtual_hosts.0.values()).chain(self.listeners.0.values());
         let all = all.chain(self.inbound.0.values()).chain(self.gateways.0.values());
         let all = all.chain(self.gateway_listeners.0.values()).chain(self.filters.0.values());
+        let all = all.chain(self.proxy_configs.0.values());
         let all = all.flatten().chain(&self.patched).chain(mesh);
         all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }

@@ -178,6 +178,7 @@ fn instances(
         for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
             let target = spec.and_then(|it| it.ports.iter().find(|it| it.port == port.number)?.target_port.as_ref());
             let target = match target {
+                _ if proxy.ports.contains_key(&*port.name) => proxy.ports.get(&*port.name).copied(),
                 None => port.target_port.or(Some(port.number)),
                 Some(kube::IntOrString::Int(number)) => Some(*number),
                 Some(kube::IntOrString::String(name)) => {

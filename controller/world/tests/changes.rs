@@ -58,6 +58,7 @@ fn proxy(dns_capture: DnsCapture) -> Proxy {
         namespace: "other".into(),
         ips: vec![std::net::Ipv4Addr::new(10, 1, 0, 99).into()],
         labels: Labels::default(),
+        ports: Default::default(),
         interception: InterceptionMode::Redirect,
         http_proxy_port: None,
         low_ports: LowPorts::Bound,
@@ -81,7 +82,7 @@ fn a_changed_delegate_changes_its_root_alone() {
     let services = ["a", "b", "c"].iter().zip(1..).map(|(name, last)| service(name, last));
     let rules = [root("a", "x"), root("b", "y"), delegate("x", "/x"), delegate("y", "/y")];
     let proxies = vec![(ConnectionId(1), Some(proxy(DnsCapture::Off)))];
-    world.commit(Batch { objects: services.chain(rules).collect(), proxies });
+    world.commit(Batch { objects: services.chain(rules).collect(), proxies, roots: None });
     let made = world.commit(Batch { objects: vec![delegate("x", "/z")], ..Batch::default() });
     assert_eq!(sets(&made), ["rds of base"]);
     let hosts = |made: &Changes| made.update.sets[0].1.as_ref().unwrap().len();
@@ -101,7 +102,7 @@ fn allocated_addresses_are_listeners_of_those_who_know_them_and_stay_when_others
     let mut world = World::new();
     let proxies = [DnsCapture::Off, DnsCapture::On].into_iter().zip(1..);
     let proxies = proxies.map(|(dns, id)| (ConnectionId(id), Some(proxy(dns)))).collect();
-    world.commit(Batch { objects: vec![entry("a")], proxies });
+    world.commit(Batch { objects: vec![entry("a")], proxies, roots: None });
     let of = |world: &World, id| {
         let all = world.resources(ConnectionId(id), TypeUrl::Listener);
         all.iter().map(|it| it.name.to_string()).filter(|it| it.ends_with("_3306")).collect::<Vec<_>>()

@@ -256,6 +256,7 @@ fn proxy(dice: &mut Dice) -> Proxy {
         namespace: dice.pick(&NAMESPACES).into(),
         ips: vec![std::net::Ipv4Addr::new(172, 16, 0, 1).into()],
         labels: Arc::new(labels(if router { "gate" } else { dice.pick(&["x", "y", "z"]) })),
+        ports: Default::default(),
         interception: if !router && dice.roll(5) == 0 { InterceptionMode::None } else { InterceptionMode::Redirect },
         http_proxy_port: (dice.roll(6) == 0).then_some(15002),
         low_ports: if dice.often() { LowPorts::Bound } else { LowPorts::Skipped },
@@ -314,6 +315,7 @@ fn history(seed: u64, steps: usize) -> usize {
                     .map(|(key, it): (&ObjectKey, &Object)| (key.clone(), Some(it.clone())))
                     .collect(),
                 proxies: proxies.iter().map(|(id, it)| (*id, Some(it.clone()))).collect(),
+                roots: None,
             });
             seen += shown(&scratch, &proxies).len();
             assert_eq!(shown(&world, &proxies), shown(&scratch, &proxies), "seed {seed}, step {step}");

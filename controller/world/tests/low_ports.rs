@@ -22,6 +22,7 @@ fn listeners(interception: InterceptionMode, low_ports: LowPorts) -> Vec<String>
         namespace: "n".into(),
         ips: vec![std::net::Ipv4Addr::new(172, 16, 0, 1).into()],
         labels: Labels::default(),
+        ports: Default::default(),
         interception,
         http_proxy_port: None,
         low_ports,
@@ -37,6 +38,7 @@ fn listeners(interception: InterceptionMode, low_ports: LowPorts) -> Vec<String>
     world.commit(Batch {
         objects: vec![(key.clone(), Some(Object { key, meta, spec: Spec::Service(spec) }))],
         proxies: vec![(ConnectionId(1), Some(proxy))],
+        roots: None,
     });
     world.resources(ConnectionId(1), TypeUrl::Listener).iter().map(|it| it.name.to_string()).collect()
 }

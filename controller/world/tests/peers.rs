@@ -53,6 +53,7 @@ fn proxy(certificates: Certificates) -> Proxy {
         namespace: "other".into(),
         ips: vec![std::net::Ipv4Addr::new(10, 1, 0, 99).into()],
         labels: Labels::default(),
+        ports: Default::default(),
         interception: InterceptionMode::Redirect,
         http_proxy_port: None,
         low_ports: LowPorts::Bound,
@@ -76,6 +77,7 @@ fn a_changed_endpoint_is_a_new_load_assignment_and_no_new_cluster() {
     world.commit(Batch {
         objects: vec![service(), pod("web-0", "web"), pod("web-1", "web"), pod("web-2", "other"), slice(&["web-0"])],
         proxies: vec![(ConnectionId(1), Some(proxy(Certificates::Workload)))],
+        roots: None,
     });
     let mut change = |pods: &[&str]| world.commit(Batch { objects: vec![slice(pods)], ..Batch::default() });
     assert_eq!(sets(&change(&["web-0", "web-1"])), ["eds of base"]);
@@ -88,7 +90,7 @@ fn what_nobody_can_use_is_not_made() {
     let mut world = World::new();
     let objects = vec![service(), pod("web-0", "web"), slice(&["web-0"])];
     let plain = vec![(ConnectionId(1), Some(proxy(Certificates::None)))];
-    let made = world.commit(Batch { objects, proxies: plain });
+    let made = world.commit(Batch { objects, proxies: plain, roots: None });
     assert!(!sets(&made).iter().any(|it| it.contains("mutual TLS")), "{:?}", sets(&made));
     let secure = vec![(ConnectionId(2), Some(proxy(Certificates::Workload)))];
     let made = world.commit(Batch { proxies: secure, ..Batch::default() });
@@ -104,6 +106,7 @@ fn s15_labels_come_from_the_pod_and_follow_it() {
     let claims = |app: &str| Proxy {
         namespace: "n".into(),
         labels: Arc::new([("app".to_owned(), app.to_owned())].into()),
+        ports: Default::default(),
         ..proxy(Certificates::None)
     };
     let ports = |world: &World| {
@@ -119,7 +122,7 @@ fn s15_labels_come_from_the_pod_and_follow_it() {
     };
     let mut world = World::new();
     let proxies = vec![(ConnectionId(1), Some(claims("web")))];
-    world.commit(Batch { objects: vec![selecting], proxies });
+    world.commit(Batch { objects: vec![selecting], proxies, roots: None });
     assert_eq!(ports(&world), ["inbound|80||"], "without a Pod its word is all there is");
     world.commit(Batch { objects: vec![labelled("mallory")], ..Batch::default() });
     assert_eq!(ports(&world), [""; 0]);

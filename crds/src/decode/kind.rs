@@ -26,6 +26,7 @@ const READ: &[(&str, &[&str], Kind)] = &[
     (NETWORKING, ISTIO_VERSIONS, Kind::DestinationRule),
     (NETWORKING, &["v1alpha3"], Kind::EnvoyFilter),
     (NETWORKING, ISTIO_VERSIONS, Kind::Gateway),
+    (NETWORKING, &["v1beta1"], Kind::ProxyConfig),
     (NETWORKING, ISTIO_VERSIONS, Kind::ServiceEntry),
     (NETWORKING, ISTIO_VERSIONS, Kind::Sidecar),
     (NETWORKING, ISTIO_VERSIONS, Kind::VirtualService),
@@ -40,7 +41,6 @@ const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 /// Kinds of Istio and the Gateway API that later versions translate. Translating one means deleting its line.
 const NOT_TRANSLATED: &[(&str, &str)] = &[
-    (NETWORKING, "ProxyConfig"),
     (SECURITY, "AuthorizationPolicy"),
     (SECURITY, "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),

@@ -86,6 +86,7 @@ pub fn mesh_config(value: Value, last_good: &MeshConfig, object: &ObjectKey) -> 
         "serviceSettings" service_settings check::service_settings;
         "ingressService" ingress_service check::any;
         "ingressSelector" ingress_selector check::any;
+        "caCertificates" ca_certificates check::ca_certificates;
     }
     let default_config = fields.map.remove("defaultConfig");
     fields.rest();

@@ -31,6 +31,7 @@ fn every_served_version_and_kind_is_read() {
         ("discovery.k8s.io/v1", "EndpointSlice", Kind::EndpointSlice),
         ("networking.istio.io/v1", "DestinationRule", Kind::DestinationRule),
         ("networking.istio.io/v1beta1", "Gateway", Kind::Gateway),
+        ("networking.istio.io/v1beta1", "ProxyConfig", Kind::ProxyConfig),
         ("networking.istio.io/v1alpha3", "ServiceEntry", Kind::ServiceEntry),
         ("networking.istio.io/v1", "Sidecar", Kind::Sidecar),
         ("networking.istio.io/v1beta1", "VirtualService", Kind::VirtualService),
@@ -50,11 +51,6 @@ fn kinds_that_are_not_read_are_skipped_named_or_refused() {
         ("networking.k8s.io/v1", "Ingress", "skipped networking.k8s.io/v1 Ingress"),
         ("rbac.authorization.k8s.io/v1", "Role", "skipped rbac.authorization.k8s.io/v1 Role"),
         ("cert-manager.io/v1", "Certificate", "skipped cert-manager.io/v1 Certificate"),
-        (
-            "networking.istio.io/v1beta1",
-            "ProxyConfig",
-            "ProxyConfig default/a: not translated by this version of navarch, has no effect",
-        ),
         (
             "security.istio.io/v1",
             "AuthorizationPolicy",

@@ -17,7 +17,7 @@ pub struct DestinationRule {
 }
 
 /// The selector of newer kinds (`matchLabels`).
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MatchLabels {
     pub match_labels: BTreeMap<String, String>,

@@ -3,6 +3,7 @@
 mod destination_rule;
 mod envoy_filter;
 mod gateway;
+mod proxy_config;
 mod service_entry;
 mod sidecar;
 mod virtual_service;
@@ -11,6 +12,7 @@ mod workload_group;
 pub use destination_rule::*;
 pub use envoy_filter::*;
 pub use gateway::*;
+pub use proxy_config::*;
 pub use service_entry::*;
 pub use sidecar::*;
 pub use virtual_service::*;

@@ -6,7 +6,7 @@
 use super::report::Report;
 use super::rule::{self, ExportsToNobody};
 use super::{locality, traffic_policy};
-use crate::mesh_config::{DefaultTrafficPolicy, ServiceSettings};
+use crate::mesh_config::{CertificateData, DefaultTrafficPolicy, ServiceSettings};
 use crate::networking::{HttpRetry, LocalityLbSetting};
 use crate::object::Kind;
 use crate::{Duration, ObjectKey, Severity};
@@ -32,6 +32,15 @@ pub(crate) fn trust_domain(domain: &String) -> Rule {
 
 pub(crate) fn trust_domains(domains: &Vec<String>) -> Rule {
     domains.iter().try_for_each(trust_domain)
+}
+
+/// What is between the lines, agents look at: one bad certificate is left out alone there.
+pub(crate) fn ca_certificates(certificates: &Vec<CertificateData>) -> Rule {
+    let is_pem = |it: &CertificateData| it.pem.is_empty() || it.pem.contains("-----BEGIN CERTIFICATE-----");
+    match certificates.iter().all(is_pem) {
+        true => Ok(()),
+        false => Err("pem holds no certificate".into()),
+    }
 }
 
 pub(crate) fn port(number: &u16) -> Rule {

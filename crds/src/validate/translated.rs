@@ -31,8 +31,6 @@ pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
     match spec {
         Spec::DestinationRule(rule) => destination_rule(rule, report),
         Spec::Gateway(gateway) => self::gateway(gateway, report),
-        // Workloads are not registered by themselves, nor probed: their WorkloadEntries are somebody else's.
-        Spec::WorkloadGroup(_) => report.add("spec.template", Reason::NotTranslated),
         _ => {}
     }
 }

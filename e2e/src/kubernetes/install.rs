@@ -122,6 +122,25 @@ pub(super) fn injected(bench: &Bench) -> Result<String> {
     Ok(format!("init containers {}", init.join(", ")))
 }
 
+/// A pod that would be created now, as the API server would store it.
+pub(super) fn configured(bench: &Bench) -> Result<String> {
+    let config = "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {name: suite, namespace: default}\nspec:\n  selector: {matchLabels: {suite: proxy-config}}\n  concurrency: 3\n  environmentVariables: {FROM_PROXY_CONFIG: here}\n";
+    bench.apply(config)?;
+    let plain = "apiVersion: v1\nkind: Pod\nmetadata: {name: configured, namespace: default, labels: {suite: proxy-config}}\nspec: {containers: [{name: a, image: b}]}\n";
+    let path = bench.scratch.path().join("configured.yaml");
+    std::fs::write(&path, plain)?;
+    let path = path.to_string_lossy().into_owned();
+    let started = Instant::now();
+    until("a pod's ProxyConfig", LIMIT, || {
+        let pod = bench.kubectl(&["create", "--dry-run=server", "--output=yaml", "--filename", &path])?;
+        ensure!(pod.contains("FROM_PROXY_CONFIG"), "its variable is not in the proxy");
+        ensure!(pod.contains("\"concurrency\":3"), "its concurrency is not in PROXY_CONFIG");
+        Ok(())
+    })?;
+    bench.kubectl(&["delete", "proxyconfig", "suite", "--namespace", "default"])?;
+    Ok(format!("injected {:.1} s after it was written", started.elapsed().as_secs_f32()))
+}
+
 pub(super) fn uninstalled(bench: &Bench) -> Result<String> {
     bench.navarch(&["uninstall", "--skip-confirmation"])?;
     let kinds = "deployments,services,serviceaccounts,configmaps,poddisruptionbudgets,roles,rolebindings";

@@ -36,6 +36,7 @@ const STEPS: &[Step] = &[
     ("Bookinfo is injected by the API server, and every pod is ready", install::bookinfo),
     ("the page is served through the ingress gateway's pod", traffic::page),
     ("pods are injected as Istio injects them", install::injected),
+    ("a ProxyConfig reaches the pods that come after it", install::configured),
     ("STRICT: the mesh goes on, a plain-text client outside of it is refused", traffic::strict),
     ("kubectl apply of a VirtualService and a DestinationRule shifts traffic 100/0, 90/10, 50/50", traffic::shift),
     ("a ServiceEntry without addresses gets one of each family", traffic::allocated),

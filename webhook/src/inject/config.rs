@@ -1,10 +1,12 @@
 //! What injection depends on besides the pod: the two keys of the ConfigMap `istio-sidecar-injector`, the mesh's
 //! configuration, and how the control plane was started.
 
+use super::proxy_config::ProxyConfigs;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Everything that injection reads except the pod itself. Cheap to replace, never changed in place.
 #[derive(Clone, Debug)]
@@ -15,6 +17,7 @@ pub struct Config {
     pub(crate) options: Options,
     /// Users' own templates, parsed.
     pub(crate) templates: BTreeMap<String, go_template::Template>,
+    pub(crate) proxy_configs: Arc<ProxyConfigs>,
 }
 
 /// How the control plane was started, as far as injected pods show it.
@@ -89,7 +92,13 @@ impl Config {
         };
         let templates = injector.templates.iter().map(parse).collect::<Result<_, _>>()?;
         let (values, mesh) = (Tree(yaml("values", texts.values)?), Tree(yaml("mesh", texts.mesh)?));
-        Ok(Self { injector, values, mesh, options, templates })
+        Ok(Self { injector, values, mesh, options, templates, proxy_configs: Arc::default() })
+    }
+
+    /// The same configuration with these ProxyConfigs, and no others.
+    pub fn with_proxy_configs(mut self, proxy_configs: Arc<ProxyConfigs>) -> Self {
+        self.proxy_configs = proxy_configs;
+        self
     }
 
     /// The same configuration for clusters whose kubelets have another age.

@@ -2,7 +2,7 @@
 
 use super::annotation as a;
 use super::config::{Config, NativeSidecars, Tree};
-use super::{Refusal, Request, Workload, strategic};
+use super::{Refusal, Request, Workload, proxy_config, strategic};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub(super) struct Input<'a> {
     /// The pod without what an earlier injection added.
     pub(super) spec: PodSpec,
     pub(super) workload: Workload,
-    /// The mesh's `defaultConfig` under the pod's own.
+    /// The mesh's `defaultConfig`, under the ProxyConfigs that apply, under the pod's own.
     pub(super) proxy: Tree,
     pub(super) native: NativeSidecars,
 }
@@ -40,7 +40,13 @@ impl<'a> Input<'a> {
         let spec = pod.get("spec").cloned().unwrap_or_default();
         let spec = serde_json::from_value(spec).map_err(|error| Refusal::Pod(format!("spec: {error}")))?;
         let (labels, annotations) = (map(pod, "/metadata/labels"), map(pod, "/metadata/annotations"));
+        let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).filter(|it| !it.is_empty());
+        let namespace = namespace.unwrap_or(&request.namespace).to_owned();
         let mut proxy = config.mesh.get("defaultConfig").cloned().unwrap_or_else(|| Value::Object(Default::default()));
+        let root = config.mesh.filled("rootNamespace").unwrap_or_else(|| "istio-system".into());
+        for over in config.proxy_configs.of(&root, &namespace, &labels) {
+            strategic::merge(&mut proxy, &proxy_config::fields(over));
+        }
         if let Some(own) = annotations.get(a::PROXY_CONFIG) {
             let own = crds::yaml::value(own).map_err(|error| a::refusal(a::PROXY_CONFIG, error.to_string()))?;
             if own.is_object() {
@@ -55,10 +61,9 @@ impl<'a> Input<'a> {
             Some(_) => NativeSidecars::Native,
             None => config.options.native_sidecars,
         };
-        let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).filter(|it| !it.is_empty());
         Ok(Self {
             config,
-            namespace: namespace.unwrap_or(&request.namespace).to_owned(),
+            namespace,
             name: pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             labels,
             annotations,

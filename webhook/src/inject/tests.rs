@@ -26,7 +26,14 @@ fn setting(case: &Path) -> (Request, Config) {
     };
     let environment = input::map(&with, "/environment");
     let request = Request { namespace: "shop".into(), environment, workload: None };
-    (request, Config::new(texts, options).unwrap())
+    let objects = crds::yaml::documents(&read("proxy-config.yaml").unwrap_or_default()).into_iter();
+    let decoded = objects.flat_map(|it| crds::decode::checked(it.content.unwrap().value));
+    let configs = decoded.filter_map(|it| match it.into_object().unwrap() {
+        crds::Object { meta, spec: crds::Spec::ProxyConfig(config), .. } => Some((meta, config)),
+        _ => None,
+    });
+    let configs = std::sync::Arc::new(ProxyConfigs::new(configs));
+    (request, Config::new(texts, options).unwrap().with_proxy_configs(configs))
 }
 
 fn injected(pod: &Value, request: &Request, config: &Config) -> Value {

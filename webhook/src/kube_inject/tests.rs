@@ -103,3 +103,28 @@ fn mistakes_name_their_place() {
     let error = file(bad, "default", &config()).unwrap_err().to_string();
     assert_eq!(error, "Pod x: annotation status.sidecar.istio.io/port: \"http\" is not a port");
 }
+
+#[test]
+fn proxy_configs_of_the_file_count_as_those_of_the_cluster() {
+    let config_of = |selector: &str| {
+        let spec = format!("{{environmentVariables: {{FROM: config}}{selector}}}");
+        format!(
+            "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {{name: all}}\nspec: {spec}\n---\n"
+        )
+    };
+    for (text, namespace, expected) in [
+        (config_of(""), "shop", true),
+        (config_of(", selector: {matchLabels: {app: web}}"), "shop", true),
+        (config_of(", selector: {matchLabels: {app: other}}"), "shop", false),
+        (config_of(""), "other", false),
+        (config_of(""), "istio-system", true),
+    ] {
+        let injected = file(&format!("{text}{DEPLOYMENT}"), namespace, &config()).unwrap();
+        assert!(injected.text.starts_with(&text), "what is no workload passes through:\n{}", injected.text);
+        assert_eq!(injected.text.contains("- name: FROM\n"), expected, "{namespace}\n{text}");
+    }
+    let wrong = config_of("").replace("FROM: config", "A=B: c");
+    let injected = file(&format!("{wrong}{DEPLOYMENT}"), "shop", &config()).unwrap();
+    let why = "ProxyConfig shop/all: spec.environmentVariables: \"A=B\" is not the name of an environment variable";
+    assert_eq!(injected.remarks, [why]);
+}

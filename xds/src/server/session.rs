@@ -210,7 +210,7 @@ fn event(connection: ConnectionId, observed: Observed) -> Event {
         Observed::Nack { kind, version, nonce, reason, names } => {
             Event::Nack { connection, kind, version, nonce, reason, names }
         }
-        Observed::UnknownType { type_url } => Event::UnknownType { connection, type_url },
+        Observed::UnknownType { type_url, error } => Event::UnknownType { connection, type_url, error },
     }
 }
 

@@ -79,7 +79,7 @@ fn x09_a_type_that_is_not_served_is_answered_with_nothing() {
         resource_names_subscribe: strings(&["x", "*", "y"]),
         ..Default::default()
     };
-    let unknown = Some(Observed::UnknownType { type_url: "type.googleapis.com/no.Such".into() });
+    let unknown = Some(Observed::UnknownType { type_url: "type.googleapis.com/no.Such".into(), error: None });
     assert_eq!(wire.send(request), unknown);
     let said = wire.one();
     assert_eq!(

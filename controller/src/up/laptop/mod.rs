@@ -8,11 +8,13 @@
 mod address;
 mod gateway;
 mod port;
+mod proxy;
 mod sidecar;
 mod slice;
 
 pub use address::{Addresses, Network, Seats};
 pub use port::LowPorts;
+pub use proxy::{ProxySettings, Threads};
 
 use crate::envoy::bootstrap::Role;
 use crate::service::Speaks;
@@ -88,6 +90,7 @@ pub struct Workload {
     pub addresses: Addresses,
     /// What the program serves, on the application address.
     pub listen: BTreeMap<u16, Speaks>,
+    pub proxy: ProxySettings,
 }
 
 impl Workload {
@@ -152,6 +155,7 @@ fn pods(plan: &mut Plan, setup: &Setup, seats: &mut Seats) {
         .filter(|(_, deployment)| gateway::is_gateway(deployment))
         .min_by_key(|(_, deployment)| !gateway::is_ingress(deployment))
         .map(|(meta, _)| (meta.namespace.clone(), meta.name.clone()));
+    let proxies = proxy::Origin::new(plan);
     for (meta, deployment) in &deployments {
         let key = ObjectKey::new(Kind::Deployment, meta.namespace.clone(), meta.name.clone());
         for index in 0..replicas(plan, &key, deployment) {
@@ -164,7 +168,9 @@ fn pods(plan: &mut Plan, setup: &Setup, seats: &mut Seats) {
             let pod = PodKey { namespace: meta.namespace.to_string(), name: format!("{}-{index}", meta.name) };
             let is_ingress = ingress.as_ref() == Some(&(meta.namespace.clone(), meta.name.clone()));
             let addresses = setup.network.addresses(seats.seat(&pod), is_ingress);
-            let workload = workload(plan, setup, pod, meta, deployment, addresses);
+            let mut workload = workload(plan, setup, pod, meta, deployment, addresses);
+            let annotations = &deployment.template.metadata.annotations;
+            workload.proxy = proxies.settings(&workload.key.namespace, &workload.labels, annotations);
             plan.insert_pod(&workload, deployment, setup);
             plan.workloads.insert(workload.key.clone(), workload);
         }
@@ -214,6 +220,7 @@ fn workload(
         labels,
         environment,
         addresses,
+        proxy: ProxySettings::default(),
     }
 }
 

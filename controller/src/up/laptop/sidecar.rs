@@ -1,9 +1,8 @@
 //! One Sidecar for each workload, made from the user's own that would apply to it: the same hosts, policies and
 //! listeners, with the workload's addresses filled in.
 
-use super::{HTTP_PROXY_PORT, LowPorts, Plan, Workload, meta, port, slice};
+use super::{HTTP_PROXY_PORT, LowPorts, Plan, Workload, meta, port, proxy, slice};
 use crate::envoy::bootstrap::Role;
-use crds::mesh_config::MeshConfig;
 use crds::networking::{CaptureMode, EgressListener, IngressListener, Port, Sidecar, WorkloadSelector};
 use crds::{Kind, ObjectKey, Spec};
 use model::Protocol;
@@ -31,7 +30,7 @@ pub(super) fn sidecars(plan: &mut Plan, low_ports: LowPorts) {
 
 /// Istio's order: with a matching selector, of the namespace, of the root namespace; among equals the oldest.
 fn applied(plan: &Plan, workload: &Workload) -> Option<(ObjectKey, Sidecar)> {
-    let root = root_namespace(plan);
+    let root = proxy::mesh_config(&plan.objects).root_namespace;
     let mut candidates: Vec<_> = plan
         .objects
         .values()
@@ -52,19 +51,6 @@ fn applied(plan: &Plan, workload: &Workload) -> Option<(ObjectKey, Sidecar)> {
         .collect();
     candidates.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
     candidates.first().map(|(_, _, key, sidecar)| ((*key).clone(), (***sidecar).clone()))
-}
-
-/// Where Istio looks for the default of all namespaces.
-fn root_namespace(plan: &Plan) -> String {
-    let config = plan
-        .objects
-        .values()
-        .find(|it| matches!(it.spec, Spec::ConfigMap(_)) && crds::mesh_config::is_mesh_config_map(&it.meta));
-    let defaults = MeshConfig::default();
-    config.map_or_else(
-        || defaults.root_namespace.clone(),
-        |it| crds::decode::mesh_config_map(it, &defaults).0.root_namespace,
-    )
 }
 
 fn sidecar(plan: &Plan, workload: &Workload, own: Sidecar, low_ports: LowPorts) -> Sidecar {

@@ -117,6 +117,33 @@ fn a_programs_environment_has_its_services_and_its_own_variables() {
 }
 
 #[test]
+fn an_envoy_is_what_the_mesh_proxy_configs_and_the_annotation_say() {
+    let config = |namespace: &str, spec: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {{name: a, namespace: {namespace}}}\nspec: {spec}\n"
+        )
+    };
+    let root = config("istio-system", "{concurrency: 2, environmentVariables: {ISTIO_META_A: root, OTHER: x}}");
+    let own = config(
+        "shop",
+        "{selector: {matchLabels: {app: web}}, concurrency: 3, environmentVariables: {ISTIO_META_B: own}}",
+    );
+    let annotated = WEB.replace(
+        "{navarch.dev/command: ./serve}",
+        "{proxy.istio.io/config: '{concurrency: 0, proxyMetadata: {ISTIO_META_B: pod}}'}",
+    );
+    for (texts, threads, metadata) in [
+        (&[WEB][..], Threads::One, &[][..]),
+        (&[WEB, &root], Threads::Exactly(2), &[("A", "root")]),
+        (&[WEB, &root, &own], Threads::Exactly(3), &[("A", "root"), ("B", "own")]),
+        (&[&annotated, &own], Threads::OfMachine, &[("B", "pod")]),
+    ] {
+        let metadata = metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        assert_eq!(planned(texts).workloads[&pod("shop", "web-0")].proxy, ProxySettings { threads, metadata });
+    }
+}
+
+#[test]
 fn services_get_endpoint_slices_with_named_ports_resolved() {
     let plan = planned(&[WEB]);
     let Spec::EndpointSlice(slice) = spec(&plan, Kind::EndpointSlice, "web-0") else { panic!("not a slice") };

@@ -4,6 +4,7 @@ use crate::catalog::{self, Groups, Rules};
 use crate::envoy_filter::{self, Compiled};
 use crate::key::RuleKey;
 use crate::outbound::{self};
+use crate::proxy_config;
 use crds::{ObjectKey, Problem};
 use model::{
     Endpoints, Hostname, Locality, Namespace, Peers, Policies, Proxy, RouteRules, Service, ServiceKey, Visibility,
@@ -12,7 +13,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tables::{Commit, Dump, Table, keys_from};
-use xds::ConnectionId;
+use xds::{ConnectionId, Layer};
 
 use super::inputs::Inputs;
 
@@ -27,6 +28,10 @@ pub(crate) struct Catalog {
     pub(crate) sidecars_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) filters_by_namespace: Groups<Arc<str>, ObjectKey>,
     pub(crate) patches: Table<ObjectKey, Compiled>,
+    proxy_configs_by_namespace: Groups<Arc<str>, ObjectKey>,
+    /// By namespace, of ProxyConfigs.
+    pub(crate) passed_over: Table<Arc<str>, Vec<Problem>>,
+    pub(crate) trust: Table<(), Layer>,
     localities: Table<ObjectKey, Arc<Locality>>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     pods_by_namespace: Groups<Arc<str>, ObjectKey>,
@@ -63,6 +68,9 @@ impl Catalog {
             policies: c.table("policies"),
             filters_by_namespace: c.table("envoy_filters_by_namespace"),
             patches: c.table("patches"),
+            proxy_configs_by_namespace: c.table("proxy_configs_by_namespace"),
+            passed_over: c.table("passed_over"),
+            trust: c.table("trust"),
             entries_by_service: c.table("entries_by_service"),
             aliases_by_target: c.table("aliases_by_target"),
             slices_by_service: c.table("slices_by_service"),
@@ -99,6 +107,7 @@ impl Catalog {
     pub(crate) fn commit(&mut self, c: &mut Commit, i: &Inputs) {
         self.commit_policies(c, i);
         self.commit_patches(c, i);
+        self.commit_proxy_configs(c, i);
         self.commit_services(c, i);
         self.commit_rules(c, i);
     }
@@ -115,6 +124,15 @@ impl Catalog {
         c.group(&mut self.filters_by_namespace, &i.envoy_filters, |key, _| vec![key.namespace.clone()]);
         let filters = keys_from(&i.envoy_filters, |key, _| [key.clone()]);
         c.derive(&mut self.patches, &[&filters], &i.envoy_filters, envoy_filter::compiled);
+    }
+
+    fn commit_proxy_configs(&mut self, c: &mut Commit, i: &Inputs) {
+        c.group(&mut self.proxy_configs_by_namespace, &i.proxy_configs, |key, _| vec![key.namespace.clone()]);
+        let namespaces = keys_from(&self.proxy_configs_by_namespace, |namespace, _| [namespace.clone()]);
+        let from = (&self.proxy_configs_by_namespace, &i.proxy_configs);
+        c.derive(&mut self.passed_over, &[&namespaces], from, proxy_config::passed_over);
+        let roots = keys_from(&i.roots, |(), _| [()]);
+        c.derive(&mut self.trust, &[&roots], (&i.roots, &i.mesh), proxy_config::trust);
     }
 
     fn commit_services(&mut self, c: &mut Commit, i: &Inputs) {
@@ -206,6 +224,9 @@ impl Catalog {
             &self.policies,
             &self.filters_by_namespace,
             &self.patches,
+            &self.proxy_configs_by_namespace,
+            &self.passed_over,
+            &self.trust,
             &self.entries_by_service,
             &self.aliases_by_target,
             &self.slices_by_service,

@@ -18,16 +18,20 @@ pub(crate) struct Inputs {
     pub(crate) nodes: Objects<()>,
     pub(crate) peer_authentications: Objects<s::PeerAuthentication>,
     pub(crate) pods: Objects<kube::Pod>,
+    pub(crate) proxy_configs: Objects<n::ProxyConfig>,
     pub(crate) service_entries: Objects<n::ServiceEntry>,
     pub(crate) services: Objects<kube::Service>,
     pub(crate) sidecars: Objects<n::Sidecar>,
     pub(crate) slices: Objects<kube::EndpointSlice>,
     pub(crate) virtual_services: Objects<n::VirtualService>,
     pub(crate) workload_entries: Objects<n::WorkloadEntry>,
+    pub(crate) workload_groups: Objects<n::WorkloadGroup>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     /// Of ServiceEntries without addresses. Not of one entry alone, so they are made at the door.
     pub(crate) allocations: Table<ObjectKey, Allocation>,
     allocator: Allocator,
+    /// Of the CA, as PEM; no row where there is none.
+    pub(crate) roots: Table<(), String>,
 }
 
 impl Inputs {
@@ -41,15 +45,18 @@ impl Inputs {
             nodes: c.table("nodes"),
             peer_authentications: c.table("peer_authentications"),
             pods: c.table("pods"),
+            proxy_configs: c.table("proxy_configs"),
             service_entries: c.table("service_entries"),
             services: c.table("kube_services"),
             sidecars: c.table("sidecars"),
             slices: c.table("endpoint_slices"),
             virtual_services: c.table("virtual_services"),
             workload_entries: c.table("workload_entries"),
+            workload_groups: c.table("workload_groups"),
             proxies: c.table("proxies"),
             allocations: c.table("allocations"),
             allocator: Allocator::default(),
+            roots: c.table("roots"),
         }
     }
 
@@ -57,7 +64,7 @@ impl Inputs {
         &mut self,
         c: &mut Commit,
         sorted: &mut Sorted,
-        proxies: Vec<(ConnectionId, Option<Proxy>)>,
+        (proxies, roots): (Vec<(ConnectionId, Option<Proxy>)>, Option<String>),
         mesh: &MeshConfig,
     ) {
         use std::mem::take;
@@ -70,6 +77,7 @@ impl Inputs {
         c.input(&mut self.nodes, take(&mut sorted.nodes));
         c.input(&mut self.peer_authentications, take(&mut sorted.peer_authentications));
         c.input(&mut self.pods, take(&mut sorted.pods));
+        c.input(&mut self.proxy_configs, take(&mut sorted.proxy_configs));
         let entries = sorted.service_entries.iter();
         let allocations =
             self.allocator.apply(entries.map(|(key, it)| (key, it.as_ref().map(|it| (&it.meta, &it.spec)))));
@@ -79,8 +87,10 @@ impl Inputs {
         c.input(&mut self.slices, take(&mut sorted.slices));
         c.input(&mut self.virtual_services, take(&mut sorted.virtual_services));
         c.input(&mut self.workload_entries, take(&mut sorted.workload_entries));
+        c.input(&mut self.workload_groups, take(&mut sorted.workload_groups));
         c.input(&mut self.proxies, proxies);
         c.input(&mut self.allocations, allocations);
+        c.input(&mut self.roots, roots.map(|it| ((), Some(it))).into_iter().collect::<Vec<_>>());
     }
 
     /// Addresses that should stand in the status of ServiceEntries and do not yet.
@@ -99,18 +109,20 @@ impl Inputs {
             Kind::Node => one(&self.nodes, key, |()| Spec::Node),
             Kind::PeerAuthentication => one(&self.peer_authentications, key, Spec::PeerAuthentication),
             Kind::Pod => one(&self.pods, key, Spec::Pod),
+            Kind::ProxyConfig => one(&self.proxy_configs, key, Spec::ProxyConfig),
             Kind::Service => one(&self.services, key, Spec::Service),
             Kind::ServiceEntry => one(&self.service_entries, key, Spec::ServiceEntry),
             Kind::Sidecar => one(&self.sidecars, key, |it| Spec::Sidecar(Box::new(it))),
             Kind::VirtualService => one(&self.virtual_services, key, Spec::VirtualService),
             Kind::WorkloadEntry => one(&self.workload_entries, key, Spec::WorkloadEntry),
-            Kind::ConfigMap | Kind::Deployment | Kind::WorkloadGroup | Kind::Unread(_) => None,
+            Kind::WorkloadGroup => one(&self.workload_groups, key, |it| Spec::WorkloadGroup(Box::new(it))),
+            Kind::ConfigMap | Kind::Deployment | Kind::Unread(_) => None,
         }
     }
 
     /// Everything, one object at a time.
     pub(crate) fn batch(&self) -> Batch {
-        let tables: [Vec<ObjectKey>; 13] = [
+        let tables: [Vec<ObjectKey>; 15] = [
             keys(&self.destination_rules),
             keys(&self.envoy_filters),
             keys(&self.gateways),
@@ -118,19 +130,22 @@ impl Inputs {
             keys(&self.nodes),
             keys(&self.peer_authentications),
             keys(&self.pods),
+            keys(&self.proxy_configs),
             keys(&self.service_entries),
             keys(&self.services),
             keys(&self.sidecars),
             keys(&self.slices),
             keys(&self.virtual_services),
             keys(&self.workload_entries),
+            keys(&self.workload_groups),
         ];
         let objects = tables.into_iter().flatten().map(|key| {
             let object = self.object(&key);
             (key, object)
         });
         let proxies = self.proxies.rows().into_iter().map(|(id, proxy)| (id, Some(proxy.clone())));
-        Batch { objects: objects.collect(), proxies: proxies.collect() }
+        let roots = self.roots.peek(&()).map(|it| (**it).clone());
+        Batch { objects: objects.collect(), proxies: proxies.collect(), roots }
     }
 
     pub(crate) fn tables(&self) -> Vec<&dyn Dump> {
@@ -143,14 +158,17 @@ impl Inputs {
             &self.nodes,
             &self.peer_authentications,
             &self.pods,
+            &self.proxy_configs,
             &self.service_entries,
             &self.services,
             &self.sidecars,
             &self.slices,
             &self.virtual_services,
             &self.workload_entries,
+            &self.workload_groups,
             &self.proxies,
             &self.allocations,
+            &self.roots,
         ]
     }
 }

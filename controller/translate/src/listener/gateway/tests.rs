@@ -124,19 +124,39 @@ fn tcp_servers_take_the_first_route_that_applies() {
 }
 
 #[test]
-fn servers_that_need_certificates_are_left_out_alone_and_named() {
+fn servers_whose_certificates_are_not_to_be_had_are_left_out_alone_and_named() {
     let a = tls_rules("a", "x.com", &["x.com"], None);
-    for mode in
-        [ServerTlsMode::Simple, ServerTlsMode::Mutual, ServerTlsMode::IstioMutual, ServerTlsMode::AutoPassthrough]
-    {
-        let servers =
-            vec![server("TLS", &["x.com"], Some(ServerTlsMode::Passthrough)), server("HTTPS", &["y.com"], Some(mode))];
+    let credential = ServerTls { mode: ServerTlsMode::Simple, credential_name: "c".into(), ..Default::default() };
+    let bare = |mode| ServerTls { mode, ..Default::default() };
+    for (tls, field) in [
+        (bare(ServerTlsMode::IstioMutual), "mode"),
+        (bare(ServerTlsMode::AutoPassthrough), "mode"),
+        (credential, "credentialName"),
+    ] {
+        let without = || Server { tls: Some(tls.clone()), ..server("HTTPS", &["y.com"], None) };
+        let servers = vec![server("TLS", &["x.com"], Some(ServerTlsMode::Passthrough)), without()];
         let (listener, problems) = made(servers, &[&a]);
         assert_eq!(rows(&listener.unwrap()), ["outbound|80||a x.com"]);
-        assert_eq!(problems, ["gw spec.servers[1].tls.mode"]);
-        let (listener, problems) = made(vec![server("HTTPS", &["y.com"], Some(mode))], &[&a]);
-        assert_eq!((listener, problems), (None, vec!["gw spec.servers[0].tls.mode".to_owned()]));
+        assert_eq!(problems, [format!("gw spec.servers[1].tls.{field}")]);
+        let (listener, problems) = made(vec![without()], &[&a]);
+        assert_eq!((listener, problems), (None, vec![format!("gw spec.servers[0].tls.{field}")]));
     }
+}
+
+#[test]
+fn a_server_with_a_certificate_has_a_chain_for_its_hosts() {
+    let tls = ServerTls {
+        mode: ServerTlsMode::Simple,
+        server_certificate: "/c".into(),
+        private_key: "/k".into(),
+        ..Default::default()
+    };
+    let https = Server { tls: Some(tls), ..server("HTTPS", &["n/y.com"], None) };
+    let (listener, problems) = made(vec![https], &[]);
+    assert_eq!(problems, Vec::<String>::new());
+    let chains = listener.unwrap().filter_chains;
+    assert_eq!(chains[0].filter_chain_match.clone().unwrap().server_names, ["y.com"]);
+    assert!(chains[0].transport_socket.is_some());
 }
 
 #[test]
