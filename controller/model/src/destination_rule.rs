@@ -1,6 +1,6 @@
 //! DestinationRules: several of one host and namespace are one rule.
 
-use crate::{Hostname, Namespace, Visibility, service::Age};
+use crate::{Hostname, Labels, Namespace, Visibility, service::Age};
 use crds::mesh_config::MeshConfig;
 use crds::networking::{DestinationRule, Subset, TrafficPolicy};
 use crds::{ObjectKey, Problem, Reason};
@@ -14,6 +14,8 @@ pub struct MergedRule {
     pub objects: Vec<ObjectKey>,
     pub age: Age,
     pub visibility: Visibility,
+    /// Labels of the clients that it is for, all of its namespace; `None`: any client.
+    pub selector: Option<Labels>,
     pub traffic_policy: Option<TrafficPolicy>,
     pub subsets: Vec<Subset>,
 }
@@ -24,8 +26,8 @@ impl MergedRule {
     }
 }
 
-/// Merges the DestinationRules of one namespace and one host, given oldest first; rules of different visibility
-/// stay apart (`istio.md` 1.2). A subset that repeats a name is reported and left out.
+/// Merges the DestinationRules of one namespace and one host, given oldest first; rules of different visibility, or
+/// for different clients, stay apart; one for selected clients is for those of its namespace (`istio.md` 1.2). A subset that repeats a name is reported and left out.
 pub fn merge(
     rules: &[(&ObjectKey, Age, &DestinationRule)],
     namespace: &Namespace,
@@ -33,14 +35,19 @@ pub fn merge(
 ) -> (Vec<MergedRule>, Vec<Problem>) {
     let (mut merged, mut problems): (Vec<MergedRule>, _) = (vec![], vec![]);
     for (object, age, spec) in rules {
-        let visibility = Visibility::new(&spec.export_to, &mesh.default_destination_rule_export_to, namespace);
-        let known = merged.iter().position(|it| it.visibility == visibility);
+        let selector = spec.workload_selector.as_ref().map(|it| Labels::new(it.match_labels.clone()));
+        let visibility = match &selector {
+            Some(_) => Visibility::Only([namespace.clone()].into()),
+            None => Visibility::new(&spec.export_to, &mesh.default_destination_rule_export_to, namespace),
+        };
+        let known = merged.iter().position(|it| it.visibility == visibility && it.selector == selector);
         let at = known.unwrap_or_else(|| {
             merged.push(MergedRule {
                 host: Hostname::resolve(&spec.host, namespace),
                 objects: vec![],
                 age: age.clone(),
                 visibility,
+                selector,
                 traffic_policy: None,
                 subsets: vec![],
             });

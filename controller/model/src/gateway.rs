@@ -81,6 +81,11 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
+    /// The same server, as its route table sees it.
+    pub fn as_http(&self) -> HttpServer {
+        HttpServer { gateway: self.gateway.clone(), hosts: self.hosts.clone(), https_redirect: false }
+    }
+
     /// Whether Envoy holds the certificate; else connections are only routed by SNI.
     pub fn terminates(&self) -> bool {
         let passes = |tls: &ServerTls| matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough);

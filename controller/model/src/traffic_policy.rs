@@ -155,6 +155,7 @@ mod tests {
             objects: vec![],
             age: Age { created: "".into(), name: "".into(), namespace: "".into() },
             visibility: Visibility::Public,
+            selector: None,
             traffic_policy: spec.traffic_policy,
             subsets: spec.subsets,
         }

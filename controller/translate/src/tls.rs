@@ -4,9 +4,12 @@
 //! which Istio's Envoys tell each other metadata (`istio-peer-exchange`): stock Envoy does not speak it, so it must not
 //! agree to.
 
+mod credential;
 mod origination;
+mod termination;
 
 pub(crate) use origination::Origination;
+pub(crate) use termination::{ALPN_HTTP as ALPN_OF_HTTP_SERVERS, Termination};
 
 use crate::message;
 use crds::Duration;

@@ -252,11 +252,7 @@ pub(crate) fn rules(
 ) -> Option<Rules> {
     let mesh = reads.get(mesh, &())?;
     let members = reads.members(by_host, rules, key);
-    // Rules for selected clients only are not translated; validation says so.
-    let mut list: Vec<_> = members
-        .filter(|(_, it)| it.spec.workload_selector.is_none())
-        .map(|(object, it)| (object, Age::new(&it.meta), &it.spec))
-        .collect();
+    let mut list: Vec<_> = members.map(|(object, it)| (object, Age::new(&it.meta), &it.spec)).collect();
     list.sort_by(|a, b| a.1.cmp(&b.1));
     let (merged, problems) = model::destination_rule::merge(&list, &key.namespace, mesh);
     Some(Rules { merged, problems })

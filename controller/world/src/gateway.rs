@@ -7,12 +7,13 @@ use crate::outbound::{SeeTables, client, destinations};
 use crds::mesh_config::MeshConfig;
 use crds::networking::Gateway;
 use crds::{ObjectKey, Problem};
+use model::gateway::HttpServer;
 use model::service::Age;
-use model::{GatewayServer, MergedGateway, RouteRules, label};
+use model::{GatewayServer, MergedGateway, Protocol, RouteRules, label};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tables::{Reads, Shared, Table};
-use translate::listener::gateway::GatewayListenerInput;
+use translate::listener::gateway::{GatewayListenerInput, https_route};
 use translate::name::GatewayHttpRoute;
 use translate::route::gateway::GatewayRoutesInput;
 use xds::{Layer, Piece, Pieces, Resource, TypeUrl};
@@ -80,10 +81,12 @@ pub(crate) fn gateway_listener(
     });
     let owner = server.http.first().map(|it| &it.gateway).or_else(|| server.tls.first().map(|it| &it.gateway))?;
     let Made { resource: listener, mut problems } = Made::optional(made, owner);
-    let mut tables = vec![];
-    if !server.http.is_empty() {
+    let mut routes = vec![];
+    let mut add = |name: String, servers: &[HttpServer], server_port: u16, https: bool| {
         let made = translate::route::gateway::virtual_hosts(&GatewayRoutesInput {
-            server,
+            servers,
+            port: server_port,
+            https,
             rules: &rules,
             destinations: &destinations,
             namespace: &key.namespace,
@@ -92,10 +95,16 @@ pub(crate) fn gateway_listener(
             mesh,
         });
         problems.extend(made.problems);
-        let rds = GatewayHttpRoute { port: *port, bind: &server.bind }.to_string();
-        tables.push(route_table(&rds, &made.resource));
+        routes.push(route_table(&name, &made.resource));
+    };
+    if !server.http.is_empty() {
+        let name = GatewayHttpRoute { port: *port, bind: &server.bind }.to_string();
+        add(name, &server.http, server.port, false);
     }
-    Some(GatewayListener { listener, routes: tables, problems })
+    for of in server.tls.iter().filter(|it| it.terminates() && it.protocol == Protocol::Https) {
+        add(https_route(of, &server.bind), &[of.as_http()], of.port, true);
+    }
+    Some(GatewayListener { listener, routes, problems })
 }
 
 fn route_table(rds: &str, hosts: &[xds::envoy::VirtualHost]) -> Arc<Resource> {

@@ -100,7 +100,7 @@ fn own_pool(
     plan: &Plan,
 ) -> Option<ConnectionPool> {
     let (service, number) = plan.service.as_ref()?;
-    let viewer = Viewer { namespace: Some(&service.key.namespace), kind: ProxyKind::Sidecar, egress: &[] };
+    let viewer = Viewer { namespace: Some(&service.key.namespace), ..Viewer::of_any_namespace(ProxyKind::Sidecar) };
     let (of, found) = scope::find_rule(reads, rules, service, mesh, viewer)?;
     traffic_policy::policy(found.merged.get(of.at), *number, None, mesh).connection_pool.cloned()
 }

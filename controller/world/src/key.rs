@@ -3,7 +3,7 @@
 use crds::ObjectKey;
 use crds::mesh_config::InterceptionMode;
 use model::{Certificates, EffectiveModes, Hostname, Labels, Locality, LowPorts, Namespace, ProxyKind, ServiceKey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(crate) struct ScopeKey {
     pub(crate) kind: ProxyKind,
     /// Set only while some VirtualService asks for source labels.
     pub(crate) labels: Option<Arc<BTreeMap<String, String>>>,
+    /// Of the namespace's DestinationRules that are for selected clients: those that select the proxy.
+    pub(crate) selectors: Arc<BTreeSet<Labels>>,
     pub(crate) reach: Reach,
 }
 
@@ -71,6 +73,9 @@ impl fmt::Display for ScopeKey {
         write!(f, "{:?} of {}", self.kind, self.namespace)?;
         if let Some(labels) = &self.labels {
             write!(f, " {labels:?}")?;
+        }
+        for selector in self.selectors.iter() {
+            write!(f, " selected by {selector:?}")?;
         }
         match &self.reach {
             Reach::Layered => Ok(()),

@@ -4,14 +4,14 @@ use crate::catalog::{self, Groups, Mesh, Objects, Rules, is_routable};
 use crate::envoy_filter::{self, FilterTables};
 use crate::key::{Client, ClusterKey, GatewayKey, InboundKey, Instance, Reach, RuleKey, RuleRef, ScopeKey, VantageKey};
 use crds::mesh_config::{InterceptionMode, MeshConfig};
-use crds::networking::{CaptureMode, EgressListener, OutboundTrafficPolicy, Sidecar};
+use crds::networking::{CaptureMode, DestinationRule, EgressListener, OutboundTrafficPolicy, Sidecar};
 use crds::{Kind, ObjectKey, kube};
 use model::service::Age;
 use model::sidecar::{self, Imports};
 use model::traffic_policy;
 use model::{
-    Certificates, DnsCapture, Hostname, Namespace, Policies, Protocol, Proxy, ProxyKind, Registry, Resolution,
-    RouteRules, Service, ServiceKey, Visibility, label,
+    Certificates, DnsCapture, Hostname, Labels, MergedRule, Namespace, Policies, Protocol, Proxy, ProxyKind, Registry,
+    Resolution, RouteRules, Service, ServiceKey, Visibility, label,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -63,11 +63,15 @@ pub(crate) type ClassTables<'t> = (
     (&'t Objects<kube::Service>, &'t Objects<kube::Pod>),
     &'t Table<Namespace, Policies>,
     FilterTables<'t>,
+    SelectingRules<'t>,
 );
+
+/// The DestinationRules for selected clients, by namespace.
+type SelectingRules<'t> = (&'t Groups<Arc<str>, ObjectKey>, &'t Objects<DestinationRule>);
 
 pub(crate) fn class(
     reads: &mut Reads,
-    (proxies, mesh, sidecars, sourced, services, kube, policies, filters): ClassTables<'_>,
+    (proxies, mesh, sidecars, sourced, services, kube, policies, filters, rules): ClassTables<'_>,
     id: &ConnectionId,
 ) -> Option<Class> {
     let proxy = reads.get(proxies, id)?.clone();
@@ -76,8 +80,10 @@ pub(crate) fn class(
     let vantage =
         VantageKey { locality: proxy.locality.clone(), node: proxy.node.clone(), labels: proxy.labels.clone() };
     let vantage = Arc::new(vantage);
-    let scope =
-        |labels, reach| Arc::new(ScopeKey { namespace: proxy.namespace.clone(), kind: proxy.kind, labels, reach });
+    let selectors = selectors(reads, &proxy, rules);
+    let scope = |labels, reach| {
+        Arc::new(ScopeKey { namespace: proxy.namespace.clone(), kind: proxy.kind, labels, selectors, reach })
+    };
     if proxy.kind == ProxyKind::Router {
         let scope = scope(None, Reach::Layered);
         let gateway = GatewayKey {
@@ -125,6 +131,13 @@ pub(crate) fn class(
     let (scope, inbound) = (scope(labels, reach), Some(Arc::new(inbound)));
     let patches = envoy_filter::patches_of(reads, filters, (&proxy, &mesh.root_namespace), &[]);
     Some(Class { scope, vantage, inbound, gateway: None, certificates, dns_capture, known, patches })
+}
+
+/// Proxies that the same rules select share what they make of them, whatever else their labels are.
+fn selectors(reads: &mut Reads, proxy: &Proxy, (by_namespace, rules): SelectingRules<'_>) -> Arc<BTreeSet<Labels>> {
+    let rules = reads.members(by_namespace, rules, &proxy.namespace);
+    let selectors = rules.filter_map(|(_, it)| Some(&it.spec.workload_selector.as_ref()?.match_labels));
+    Arc::new(selectors.filter(|it| label::selects(it, &proxy.labels)).map(|it| Arc::new(it.clone())).collect())
 }
 
 fn select_sidecar(
@@ -413,8 +426,16 @@ pub(crate) struct Viewer<'a> {
     /// `None`: any namespace that has no rules of its own.
     pub(crate) namespace: Option<&'a Namespace>,
     pub(crate) kind: ProxyKind,
+    /// Of the rules for selected clients, those for this one.
+    pub(crate) selectors: &'a BTreeSet<Labels>,
     /// Full scopes see only VirtualServices they import.
     pub(crate) egress: &'a [Egress],
+}
+
+impl Viewer<'_> {
+    pub(crate) fn of_any_namespace(kind: ProxyKind) -> Self {
+        Self { namespace: None, kind, selectors: const { &BTreeSet::new() }, egress: &[] }
+    }
 }
 
 pub(crate) type MemberTables<'t> = (
@@ -473,7 +494,7 @@ pub(crate) fn member(
 }
 
 /// The client's own DestinationRules first, then those of the service's namespace, then the root's; in each the
-/// most specific host (`istio.md` 1.2).
+/// most specific host, and of its rules one that selects this client before one for all (`istio.md` 1.2).
 pub(crate) fn find_rule(
     reads: &mut Reads,
     rules: &Table<RuleKey, Rules>,
@@ -496,7 +517,14 @@ pub(crate) fn find_rule(
                 Some(namespace) => visibility.allows(namespace),
                 None => *visibility == Visibility::Public,
             };
-            if let Some(at) = found.merged.iter().position(|it| visible(&it.visibility)) {
+            let of = |selected| {
+                let fits = |it: &MergedRule| match &it.selector {
+                    Some(selector) => selected && viewer.selectors.contains(selector),
+                    None => !selected,
+                };
+                found.merged.iter().position(|it| fits(it) && visible(&it.visibility))
+            };
+            if let Some(at) = of(true).or_else(|| of(false)) {
                 return Some((RuleRef { key, at }, found.clone()));
             }
         }

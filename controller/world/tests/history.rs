@@ -112,7 +112,8 @@ fn rule(dice: &mut Dice) -> Spec {
             ..Default::default()
         }),
         export_to: strings(&[dice.pick(&["", "*", ".", "b"])]),
-        ..Default::default()
+        workload_selector: (dice.roll(3) == 0)
+            .then(|| n::MatchLabels { match_labels: labels(dice.pick(&["x", "y", "gate"])) }),
     }))
 }
 

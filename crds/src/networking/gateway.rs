@@ -47,6 +47,43 @@ pub struct ServerTls {
     pub insecure_skip_verify: Option<bool>,
 }
 
+impl ServerTls {
+    /// Those of `cipherSuites` that exist, each once.
+    pub fn ciphers(&self) -> Vec<&str> {
+        let mut found: Vec<&str> = vec![];
+        for cipher in self.cipher_suites.iter().filter(|it| is_cipher(it)) {
+            if !found.contains(&cipher.as_str()) {
+                found.push(cipher);
+            }
+        }
+        found
+    }
+}
+
+/// Whether Envoy's TLS library knows it. OpenSSL's expressions (`-ALL`, `+RSA`) are not taken apart.
+pub(crate) fn is_cipher(name: &str) -> bool {
+    name == "ALL" || !name.starts_with(|c: char| c.is_alphanumeric()) || CIPHERS.contains(&name)
+}
+
+/// As Istio's `pkg/config/security` lists them.
+const CIPHERS: &[&str] = &[
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-RSA-AES256-SHA",
+    "AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-SHA",
+    "AES256-SHA",
+    "DES-CBC3-SHA",
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ServerTlsMode {

@@ -1,7 +1,7 @@
 //! TLS settings of servers: Gateway servers and Sidecar ingress (`validateTLSOptions`).
 
 use super::report::Report;
-use crate::networking::{ServerTls, ServerTlsMode, TlsProtocol};
+use crate::networking::{ServerTls, ServerTlsMode, TlsProtocol, is_cipher};
 use std::collections::BTreeSet;
 
 pub(super) fn validate(tls: &ServerTls, at: &str, report: &mut Report<'_>) {
@@ -90,9 +90,7 @@ fn ciphers(tls: &ServerTls, at: &str, report: &mut Report<'_>) {
     let mut seen = BTreeSet::new();
     for (i, cipher) in tls.cipher_suites.iter().enumerate() {
         let at = format!("{at}.cipherSuites[{i}]");
-        // OpenSSL's expressions (`-ALL`, `+RSA`) are not taken apart.
-        let is_expression = cipher == "ALL" || !cipher.starts_with(|c: char| c.is_alphanumeric());
-        if !is_expression && !CIPHERS.contains(&cipher.as_str()) {
+        if !is_cipher(cipher) {
             report.warning(at, format!("ignoring invalid cipher suite: {cipher}"));
         } else if !seen.insert(cipher) {
             report.warning(at, format!("ignoring duplicate cipher suite: {cipher}"));
@@ -108,22 +106,3 @@ fn sources(tls: &ServerTls) -> usize {
     let files = !tls.server_certificate.is_empty() || !tls.private_key.is_empty() || !tls.tls_certificates.is_empty();
     remote_sources(tls) + usize::from(files)
 }
-
-/// Those that Envoy's TLS library knows (`pkg/config/security`).
-const CIPHERS: &[&str] = &[
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-    "ECDHE-ECDSA-AES128-SHA",
-    "ECDHE-RSA-AES128-SHA",
-    "ECDHE-ECDSA-AES256-SHA",
-    "ECDHE-RSA-AES256-SHA",
-    "AES128-GCM-SHA256",
-    "AES256-GCM-SHA384",
-    "AES128-SHA",
-    "AES256-SHA",
-    "DES-CBC3-SHA",
-];

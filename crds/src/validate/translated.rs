@@ -2,17 +2,11 @@
 //! its line, and nothing else.
 
 use super::report::Report;
-use crate::networking::{
-    ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, ServerTlsMode, TrafficPolicy,
-};
+use crate::networking::{ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, ServerTlsMode};
 use crate::{Reason, Spec};
 
 /// A field's path below its message, and whether it is set in a way that is not translated.
 type Line<T> = (&'static str, fn(&T) -> bool);
-
-const DESTINATION_RULE: &[Line<DestinationRule>] = &[("workloadSelector", |rule| rule.workload_selector.is_some())];
-
-const TRAFFIC_POLICY: &[Line<TrafficPolicy>] = &[("tunnel", |policy| policy.tunnel.is_some())];
 
 /// Of traffic policies, and of their ports' settings.
 /// What it stands for is asked of the control plane, which serves no secrets yet: the connection fails.
@@ -58,12 +52,10 @@ fn gateway(gateway: &Gateway, report: &mut Report<'_>) {
 }
 
 fn destination_rule(rule: &DestinationRule, report: &mut Report<'_>) {
-    lines(DESTINATION_RULE, rule, "spec", report);
     let subsets = rule.subsets.iter().enumerate();
     let subsets = subsets.map(|(i, subset)| (format!("spec.subsets[{i}].trafficPolicy"), &subset.traffic_policy));
     let all = std::iter::once(("spec.trafficPolicy".to_owned(), &rule.traffic_policy)).chain(subsets);
     for (at, policy) in all.filter_map(|(at, policy)| Some((at, policy.as_ref()?))) {
-        lines(TRAFFIC_POLICY, policy, &at, report);
         blocks(&policy.load_balancer, &policy.tls, &at, report);
         for (i, port) in policy.port_level_settings.iter().enumerate() {
             blocks(&port.load_balancer, &port.tls, &format!("{at}.portLevelSettings[{i}]"), report);

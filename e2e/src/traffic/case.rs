@@ -18,10 +18,13 @@ pub struct Case {
     /// A caller of `mesh.yaml`, or `gateway`.
     #[serde(default = "client")]
     pub from: String,
-    /// `http://HOST/PATH`
+    /// `http://HOST/PATH`, or `https:`
     pub to: String,
     #[serde(default)]
     pub protocol: Protocol,
+    /// Of `https://…`.
+    #[serde(default)]
+    pub tls: Tls,
     #[serde(default = "get")]
     pub method: String,
     #[serde(default)]
@@ -60,11 +63,22 @@ pub enum Protocol {
     Tcp,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// Whose certificate is shown: `client.outside.test`, or `revoked.outside.test`.
+    pub certificate: Option<String>,
+    /// `1.2` or `1.3`; else what both ends have.
+    pub version: Option<String>,
+}
+
 /// Of every answer, but where it says shares.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Expect {
     pub status: Option<u16>,
+    /// The connection ends without an answer.
+    pub closed: bool,
     /// What the answering pod's name begins with.
     pub pod: Option<String>,
     /// As they arrived there: the path with its query, the method, `host`, headers (`null`: not there).

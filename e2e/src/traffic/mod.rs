@@ -4,8 +4,10 @@
 //! one mesh, so their hosts must differ; everything that `mesh.yaml` has is there for all.
 
 mod case;
+mod keys;
 mod outcome;
 mod outside;
+mod secure;
 
 pub use case::Case;
 
@@ -13,6 +15,7 @@ use crate::navarch::Navarch;
 use anyhow::{Context, Result, ensure};
 use case::Cases;
 use controller::client::Client;
+use keys::Keys;
 use outcome::Outcome;
 use outside::Outside;
 use std::collections::BTreeMap;
@@ -26,11 +29,14 @@ const TOGETHER: usize = 8;
 /// Of every sidecar of `navarch up`.
 const HTTP_PROXY_PORT: u16 = 15002;
 /// The callers of `mesh.yaml`, in whose names requests are sent.
-const CALLERS: [&str; 3] = ["client", "other", "scoped"];
+const CALLERS: [&str; 4] = ["client", "other", "scoped", "proxied"];
 /// Of their sidecars' listeners, where a case is about one: `from: client:8000`.
-const PORTS: [u16; 11] = [8000, 8001, 8002, 9000, 9001, 9002, 9003, 9010, 9011, 9012, 9013];
+const PORTS: [u16; 21] = [
+    8000, 8001, 8002, 8003, 9000, 9001, 9002, 9003, 9010, 9011, 9012, 9013, 9014, 9015, 9016, 9017, 9018, 9019, 9021,
+    9022, 9023,
+];
 /// Of the gateway, beside 8080.
-const GATEWAY_PORTS: [u16; 3] = [8081, 8082, 8083];
+const GATEWAY_PORTS: [u16; 4] = [8081, 8082, 8083, 8443];
 const MESH: &str = "mesh.yaml";
 
 /// A group of cases: a file.
@@ -104,7 +110,8 @@ fn group(name: &str, file: &Path) -> Result<Group> {
 pub fn run(groups: Vec<Group>, mut told: impl FnMut(&Verdict)) -> Result<Vec<Verdict>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mesh = tempfile::tempdir()?;
-    let outside = runtime.block_on(Outside::start(mesh.path()))?;
+    let keys = Arc::new(Keys::new()?);
+    let outside = runtime.block_on(Outside::start(mesh.path(), &keys))?;
     std::fs::copy(folder().join(MESH), mesh.path().join(MESH))?;
     for group in &groups {
         let file = mesh.path().join(format!("{}.yaml", group.name.replace('/', "-")));
@@ -112,7 +119,7 @@ pub fn run(groups: Vec<Group>, mut told: impl FnMut(&Verdict)) -> Result<Vec<Ver
     }
     let mut navarch = Navarch::up(mesh.path())?;
     navarch.ready()?;
-    let callers = callers(&navarch)?;
+    let callers = callers(&navarch, &keys)?;
     let (sender, verdicts) = std::sync::mpsc::channel();
     let worker = std::thread::spawn(move || -> Result<()> {
         runtime.block_on(async {
@@ -142,30 +149,31 @@ pub fn run(groups: Vec<Group>, mut told: impl FnMut(&Verdict)) -> Result<Vec<Ver
 type Callers = Arc<BTreeMap<String, Caller>>;
 
 /// Where requests in a caller's name are sent to.
-#[derive(Debug)]
 struct Caller {
     address: SocketAddr,
     http: Client,
     http2: Client,
+    keys: Arc<Keys>,
 }
 
 impl Caller {
-    fn at(address: SocketAddr) -> Self {
-        Self { address, http: Client::through(address), http2: Client::through_in_http2(address) }
+    fn at(address: SocketAddr, keys: &Arc<Keys>) -> Self {
+        let (http, http2) = (Client::through(address), Client::through_in_http2(address));
+        Self { address, http, http2, keys: keys.clone() }
     }
 }
 
 /// Clients for each caller, and for `gateway`.
-fn callers(navarch: &Navarch) -> Result<Callers> {
-    let mut clients = BTreeMap::from([("gateway".to_owned(), Caller::at(navarch.ingress))]);
+fn callers(navarch: &Navarch, keys: &Arc<Keys>) -> Result<Callers> {
+    let mut clients = BTreeMap::from([("gateway".to_owned(), Caller::at(navarch.ingress, keys))]);
     for port in GATEWAY_PORTS {
-        clients.insert(format!("gateway:{port}"), Caller::at((navarch.ingress.ip(), port).into()));
+        clients.insert(format!("gateway:{port}"), Caller::at((navarch.ingress.ip(), port).into(), keys));
     }
     for caller in CALLERS {
         let address: IpAddr = navarch.read(&format!("{caller}.address"))?.trim().parse()?;
-        clients.insert(caller.to_owned(), Caller::at((address, HTTP_PROXY_PORT).into()));
+        clients.insert(caller.to_owned(), Caller::at((address, HTTP_PROXY_PORT).into(), keys));
         for port in PORTS {
-            clients.insert(format!("{caller}:{port}"), Caller::at((address, port).into()));
+            clients.insert(format!("{caller}:{port}"), Caller::at((address, port).into(), keys));
         }
     }
     Ok(Arc::new(clients))

@@ -1,10 +1,12 @@
 //! What was seen of a case, and what of it is wrong.
 
-use super::Caller;
 use super::case::{Case, Expect, Protocol};
+use super::{Caller, secure};
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::Full;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -105,11 +107,20 @@ async fn answer(case: &Case, caller: &Caller) -> Result<Answer> {
         Protocol::Http => &caller.http,
         Protocol::Http2 => &caller.http2,
     };
-    let mut request = Request::builder().method(case.method.as_str()).uri(&case.to).body(case.body.clone().into())?;
+    let body: Full<Bytes> = case.body.clone().into();
+    let mut request = Request::builder().method(case.method.as_str()).uri(&case.to).body(body)?;
     for (name, value) in &case.headers {
         request.headers_mut().insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }
-    let (head, body) = client.send(request).await?.into_parts();
+    let sent = match case.to.starts_with("https:") {
+        true => tokio::time::timeout(TCP_MAX, secure::send(request, caller.address, case, &caller.keys)).await?,
+        false => client.send(request).await,
+    };
+    if case.expect.closed && sent.is_err() {
+        let took = started.elapsed();
+        return Ok(Answer { status: 0, headers: HeaderMap::new(), body: String::new(), echo: Value::Null, took });
+    }
+    let (head, body) = sent?.into_parts();
     let echo = serde_json::from_str(&body).unwrap_or_default();
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body, echo, took: started.elapsed() })
 }
@@ -168,6 +179,9 @@ impl Answer {
         let said = |field: &str| self.echo[field].as_str().unwrap_or_default().to_owned();
         if let Some(status) = expect.status.filter(|it| *it != self.status) {
             differs("status", &status, &self.status);
+        }
+        if expect.closed && (self.status, self.body.as_str()) != (0, "") {
+            differs("the connection", &"closed without an answer", &self.body);
         }
         if let Some(pod) = expect.pod.as_ref().filter(|it| !self.pod().starts_with(it.as_str())) {
             differs("pod", pod, &self.pod());

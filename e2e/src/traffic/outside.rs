@@ -1,34 +1,33 @@
-//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text and behind TLS.
+//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text, behind TLS, and behind a forward proxy.
 
-use anyhow::{Context, Result};
+use super::keys::Keys;
+use anyhow::Result;
 use controller::service::{Identity, Service, Speaks};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// Whom the server's certificate is for.
-const NAMES: [&str; 2] = ["tls.outside.test", "named.outside.test"];
+/// The forward proxy reaches the echo under this name, and nothing else.
+const BEHIND_PROXY: &str = "CONNECT behind.outside.test:443 HTTP/1.1\r\n";
 
 /// It ends when this is dropped.
 pub(super) struct Outside {
     port: u16,
     tls_port: u16,
-    /// Of who signed the server's certificate.
-    root: PathBuf,
+    proxy_port: u16,
+    files: BTreeMap<&'static str, String>,
     _plain: Service,
-    _tls: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 impl Outside {
-    /// The root's certificate is written into the folder.
-    pub(super) async fn start(folder: &Path) -> Result<Self> {
+    /// The keys' files are written into the folder.
+    pub(super) async fn start(folder: &Path, keys: &Keys) -> Result<Self> {
         let identity = Identity {
             pod: "outside".to_owned(),
             namespace: String::new(),
@@ -39,21 +38,30 @@ impl Outside {
         };
         let plain = Service::start(identity, &[((Ipv4Addr::LOCALHOST, 0).into(), Speaks::Http)]).await?;
         let address = plain.addresses[0];
-        let (config, certificate) = server_config()?;
-        let root = folder.join("outside.pem");
-        std::fs::write(&root, certificate)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let tls_port = listener.local_addr()?.port();
-        let mut tls = JoinSet::new();
-        tls.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), address));
-        Ok(Self { port: address.port(), tls_port, root, _plain: plain, _tls: tls })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, TlsAcceptor::from(Arc::new(keys.server()?)), address));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let proxy_port = listener.local_addr()?.port();
+        tasks.spawn(forward(listener, address));
+        Ok(Self {
+            port: address.port(),
+            tls_port,
+            proxy_port,
+            files: keys.write(folder)?,
+            _plain: plain,
+            _tasks: tasks,
+        })
     }
 
     /// Puts ports and paths in the places that a file names.
     pub(super) fn fill_in(&self, text: &str) -> String {
-        text.replace("$OUTSIDE_PORT", &self.port.to_string())
+        let ports = text
+            .replace("$OUTSIDE_PORT", &self.port.to_string())
             .replace("$OUTSIDE_TLS_PORT", &self.tls_port.to_string())
-            .replace("$OUTSIDE_ROOT", &self.root.to_string_lossy())
+            .replace("$OUTSIDE_PROXY_PORT", &self.proxy_port.to_string());
+        self.files.iter().fold(ports, |text, (name, value)| text.replace(&format!("${name}"), value))
     }
 }
 
@@ -72,21 +80,25 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, echo: SocketAddr) {
     }
 }
 
-/// With a certificate that a root of its own has signed, which comes along.
-fn server_config() -> Result<(ServerConfig, String)> {
-    let mut params = CertificateParams::default();
-    // Equal names would make the server's certificate look as if it had signed itself.
-    params.distinguished_name.push(DnType::CommonName, "outside root");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let root_key = KeyPair::generate()?;
-    let root = params.self_signed(&root_key)?;
-    let issuer = Issuer::new(params, root_key);
-    let key = KeyPair::generate()?;
-    let own = CertificateParams::new(NAMES.map(str::to_owned))?.signed_by(&key, &issuer)?;
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![own.der().clone()], private)
-        .context("the server's certificate")?;
-    Ok((config, root.pem()))
+/// A forward proxy: CONNECT to one name, 403 for all else.
+async fn forward(listener: TcpListener, echo: SocketAddr) {
+    let mut connections = JoinSet::new();
+    while let Ok((mut tcp, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            let mut head = vec![];
+            while !head.ends_with(b"\r\n\r\n") && head.len() < 4096 {
+                let Ok(byte) = tcp.read_u8().await else { return };
+                head.push(byte);
+            }
+            if !head.starts_with(BEHIND_PROXY.as_bytes()) {
+                tcp.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await.ok();
+                return;
+            }
+            let Ok(mut plain) = TcpStream::connect(echo).await else { return };
+            if tcp.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.is_ok() {
+                tokio::io::copy_bidirectional(&mut tcp, &mut plain).await.ok();
+            }
+        });
+    }
 }

@@ -4,7 +4,7 @@
 use super::HANDSHAKE_TIMEOUT;
 use crate::message;
 use crds::{ObjectKey, Problem, Reason};
-use envoy_types::pb::envoy::config::core::v3::Metadata;
+use envoy_types::pb::envoy::config::core::v3::{Metadata, TransportSocket};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
 use ipnet::IpNet;
 
@@ -21,6 +21,8 @@ pub(super) struct Chain<'a> {
     pub(super) cidrs: Vec<IpNet>,
     pub(super) content: Content,
     pub(super) filters: Vec<Filter>,
+    /// Where TLS ends here.
+    pub(super) transport_socket: Option<TransportSocket>,
     /// Of the VirtualService that made it.
     pub(super) metadata: Option<Metadata>,
     pub(super) origin: Origin<'a>,
@@ -83,6 +85,7 @@ impl Chain<'_> {
         FilterChain {
             filter_chain_match,
             filters: self.filters,
+            transport_socket: self.transport_socket,
             metadata: self.metadata,
             transport_socket_connect_timeout: message::duration(HANDSHAKE_TIMEOUT),
             ..Default::default()
@@ -150,6 +153,7 @@ mod tests {
             cidrs: destinations(cidrs.iter().map(|it| it.parse().unwrap())),
             content,
             filters: vec![tcp::plain("x", "x", vec![])],
+            transport_socket: None,
             metadata: None,
             origin: Origin { object: &key, field: "f".into(), name: "old".into() },
         };

@@ -1,16 +1,17 @@
-//! A router's listeners, one for each address and port of its Gateways' servers: HTTP, TLS that is only routed by SNI,
-//! and TCP. Servers that hold certificates are left out, and named, until there are certificates.
+//! A router's listeners, one for each address and port of its Gateways' servers: HTTP, HTTPS, TLS that ends here or is
+//! only routed by SNI, and TCP.
 
 use super::chain::{self, Chain, Content, Origin};
 use super::{Bind, ONE_CONNECTION_PER_EVENT, access_log, http, inspector, sni, tcp};
 use crate::route::Client;
-use crate::{Translated, name, tls};
+use crate::tls::{self, Termination};
+use crate::{Translated, name};
 use crds::mesh_config::MeshConfig;
 use crds::networking::{RouteDestination, ServerTlsMode};
 use crds::{Problem, Reason};
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
-use model::{Certificates, Destinations, GatewayServer, RouteRules, TlsServer, port};
+use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, TransportSocket};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener};
+use model::{Certificates, Destinations, GatewayServer, Protocol, RouteRules, TlsServer, port};
 use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ pub fn listener(input: &GatewayListenerInput<'_>) -> Translated<Option<Listener>
         return Translated { resource: None, problems };
     }
     for server in &input.server.tls {
-        for incoming in server_chains(input, server, &mut problems) {
+        for incoming in server_chains(input, server, &address, &mut problems) {
             chain::add(&mut chains, incoming, &address, &mut problems);
         }
     }
@@ -66,35 +67,90 @@ fn check(input: &GatewayListenerInput<'_>, address: &str) -> Result<(), Reason> 
 /// All plain-text HTTP servers of the port share a chain. The route table has the port that the proxy listens on.
 fn http_chain<'a>(input: &GatewayListenerInput<'a>, address: &str) -> Option<Chain<'a>> {
     let first = input.server.http.first()?;
-    let routes = name::GatewayHttpRoute { port: input.port, bind: &input.server.bind };
-    let manager = http::Manager {
+    let routes = name::GatewayHttpRoute { port: input.port, bind: &input.server.bind }.to_string();
+    let filter = http_filter(input, address, routes, input.server.protocol);
+    let origin = Origin { object: &first.gateway, field: "spec.servers".into(), name: first.gateway.to_string() };
+    Some(plain_chain(vec![], filter, origin))
+}
+
+fn http_filter(input: &GatewayListenerInput<'_>, address: &str, routes: String, protocol: Protocol) -> Filter {
+    http::filter(&http::Manager {
         stat_prefix: name::StatName(&format!("outbound_{address}")).to_string(),
-        routes: http::Routes::Discovered(routes.to_string()),
+        routes: http::Routes::Discovered(routes),
         role: http::Role::Gateway,
-        protocol: input.server.protocol,
+        protocol,
         mesh: input.mesh,
         // The gateway does not tell HTTP from other traffic of a port that is sniffed: requests say what they are.
         upstream_alpn: (input.certificates == Certificates::Workload).then_some(tls::ALPN_OF_REQUESTS),
         resolved: vec![],
-    };
-    let origin = Origin { object: &first.gateway, field: "spec.servers".into(), name: first.gateway.to_string() };
-    Some(opaque_chain(vec![], http::filter(&manager), origin))
+    })
 }
 
 fn server_chains<'a>(
     input: &GatewayListenerInput<'a>,
     server: &'a TlsServer,
+    address: &str,
     problems: &mut Vec<Problem>,
 ) -> Vec<Chain<'a>> {
+    let field = |name: &str| format!("spec.servers[{}].tls.{name}", server.index);
     match &server.tls {
         None => tcp_chain(input, server, problems).into_iter().collect(),
         Some(tls) if tls.mode == ServerTlsMode::Passthrough => passthrough_chains(input, server, problems),
-        Some(_) => {
-            let field = format!("spec.servers[{}].tls.mode", server.index);
-            problems.push(Problem::new(&server.gateway, field, Reason::NotTranslated));
+        Some(tls) if tls.mode == ServerTlsMode::AutoPassthrough => {
+            problems.push(Problem::new(&server.gateway, field("mode"), Reason::NotTranslated));
             vec![]
         }
+        Some(written) => {
+            let is_http = server.protocol == Protocol::Https;
+            let alpn = if is_http { tls::ALPN_OF_HTTP_SERVERS } else { &[] };
+            let Some(socket) = (Termination { written, certificates: input.certificates, alpn }).socket() else {
+                let why = "the gateway has no certificate of the mesh, so the server has no listener".to_owned();
+                problems.push(Problem::new(&server.gateway, field("mode"), Reason::Ineffective(why)));
+                return vec![];
+            };
+            let chain = match is_http {
+                true => Some(https_chain(input, server, address)),
+                false => tcp_chain(input, server, problems),
+            };
+            let Some(chain) = chain else { return vec![] };
+            terminated(chain, socket, server, problems).into_iter().collect()
+        }
     }
+}
+
+fn https_chain<'a>(input: &GatewayListenerInput<'a>, server: &'a TlsServer, address: &str) -> Chain<'a> {
+    let routes = https_route(server, &input.server.bind);
+    let origin = Origin {
+        object: &server.gateway,
+        field: format!("spec.servers[{}]", server.index),
+        name: server.gateway.to_string(),
+    };
+    // HTTP/1.1 or HTTP/2, as client and server agree.
+    plain_chain(vec![], http_filter(input, address, routes, Protocol::Http), origin)
+}
+
+/// The name of the route table of a server that terminates HTTPS.
+pub fn https_route(server: &TlsServer, bind: &str) -> String {
+    let TlsServer { port, port_name, gateway, .. } = server;
+    name::GatewayHttpsRoute { port: *port, port_name, gateway, bind }.to_string()
+}
+
+/// The chain for those who ask for one of the server's hosts.
+fn terminated<'a>(
+    chain: Chain<'a>,
+    socket: TransportSocket,
+    server: &TlsServer,
+    problems: &mut Vec<Problem>,
+) -> Option<Chain<'a>> {
+    let hosts: Vec<String> = server.hosts.iter().map(|it| it.host.to_string()).collect();
+    let (names, wrong) = sni::server_names(&hosts);
+    let note = |(at, why)| Problem::new(&server.gateway, format!("spec.servers[{}].hosts[{at}]", server.index), why);
+    problems.extend(wrong.into_iter().map(note));
+    let server_names = match names {
+        Some(names) if names.is_empty() => return None,
+        names => names.unwrap_or_default(),
+    };
+    Some(Chain { server_names, transport_socket: Some(socket), ..chain })
 }
 
 /// The VirtualServices that a server's Gateway and hosts let in.
@@ -179,19 +235,23 @@ fn rule_chain<'a>(
     let context = tcp::Context { rules, destinations: input.destinations, port: server.port, mesh: input.mesh };
     let field = origin.field.split(".match").next().unwrap_or_default().to_owned();
     let filter = context.filter(routes, &field, problems)?;
-    Some(opaque_chain(server_names, filter, origin))
+    Some(plain_chain(server_names, filter, origin))
 }
 
 fn rule_origin(rules: &RouteRules, field: String) -> Origin<'_> {
     Origin { object: &rules.object, field, name: rules.object.to_string() }
 }
 
-fn opaque_chain(
-    server_names: Vec<String>,
-    filter: envoy_types::pb::envoy::config::listener::v3::Filter,
-    origin: Origin<'_>,
-) -> Chain<'_> {
-    Chain { server_names, cidrs: vec![], content: Content::Any, filters: vec![filter], metadata: None, origin }
+fn plain_chain(server_names: Vec<String>, filter: Filter, origin: Origin<'_>) -> Chain<'_> {
+    Chain {
+        server_names,
+        cidrs: vec![],
+        content: Content::Any,
+        filters: vec![filter],
+        transport_socket: None,
+        metadata: None,
+        origin,
+    }
 }
 
 fn finish(input: &GatewayListenerInput<'_>, listener_name: String, chains: Vec<Chain<'_>>) -> Listener {

@@ -9,10 +9,11 @@ use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
     TcpProxy,
-    tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+    tcp_proxy::{ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight},
 };
 use envoy_types::pb::envoy::r#type::v3::{HashPolicy, hash_policy};
 use model::{DestinationView, Destinations, MergedRule, Resolution, RouteRules, Service, ServicePort};
+use std::net::IpAddr;
 
 /// Everything to one cluster.
 pub(super) fn plain(stat_prefix: &str, cluster: &str, access_log: Vec<AccessLog>) -> Filter {
@@ -151,9 +152,22 @@ fn proxy(
         idle_timeout: tcp.and_then(|it| it.idle_timeout).and_then(message::duration),
         max_downstream_connection_duration: tcp.and_then(|it| it.max_connection_duration).and_then(message::duration),
         hash_policy,
+        tunneling_config: rule.and_then(|rule| tunnel(rule, subset)),
         access_log: access_log::file(mesh),
         ..Default::default()
     })
+}
+
+/// The bytes of each connection travel inside an HTTP CONNECT or POST request for `targetHost:targetPort`, which is
+/// sent to the destination; a subset's tunnel replaces the rule's.
+fn tunnel(rule: &MergedRule, subset: &str) -> Option<TunnelingConfig> {
+    let of_subset = rule.subset(subset).and_then(|it| it.traffic_policy.as_ref()?.tunnel.as_ref());
+    let tunnel = of_subset.or_else(|| rule.traffic_policy.as_ref()?.tunnel.as_ref())?;
+    let hostname = match tunnel.target_host.parse() {
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]:{}", tunnel.target_port),
+        _ => format!("{}:{}", tunnel.target_host, tunnel.target_port),
+    };
+    Some(TunnelingConfig { hostname, use_post: tunnel.protocol == "POST", ..Default::default() })
 }
 
 /// `consistentHash.useSourceIp`; a subset's load balancer replaces the rule's.
@@ -173,7 +187,7 @@ pub(super) mod tests {
     use super::*;
     use crate::listener::outbound::tests::{mesh, rules, service};
     use crds::networking::{
-        ConnectionPool, ConsistentHash, LoadBalancer, PortSelector, Subset, TcpSettings, TrafficPolicy,
+        ConnectionPool, ConsistentHash, LoadBalancer, PortSelector, Subset, TcpSettings, TrafficPolicy, Tunnel,
     };
     use crds::{Duration, Kind, Meta, ObjectKey};
     use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
@@ -207,6 +221,7 @@ pub(super) mod tests {
             objects: vec![ObjectKey::new(Kind::DestinationRule, "n", "db")],
             age: Age::new(&Meta::default()),
             visibility: Visibility::Public,
+            selector: None,
             traffic_policy: Some(policy),
             subsets: vec![
                 Subset { name: "v1".into(), ..Default::default() },
@@ -277,6 +292,24 @@ pub(super) mod tests {
             assert_eq!(proxy.max_downstream_connection_duration, message::duration(Duration::from_secs(9)));
             assert_eq!(proxy.hash_policy.len(), usize::from(hashes), "{subset:?}");
         }
+    }
+
+    #[test]
+    fn a_subset_has_the_tunnel_of_its_rule_unless_it_has_its_own() {
+        let tunnel = |protocol: &str, host: &str| {
+            let tunnel = Tunnel { protocol: protocol.into(), target_host: host.into(), target_port: 443 };
+            Some(TrafficPolicy { tunnel: Some(tunnel), ..Default::default() })
+        };
+        let mut rule = merged_rule();
+        rule.traffic_policy = tunnel("", "far.example");
+        rule.subsets[1].traffic_policy = tunnel("POST", "2001:db8::1");
+        for (subset, hostname, post) in
+            [("", "far.example:443", false), ("v1", "far.example:443", false), ("v2", "[2001:db8::1]:443", true)]
+        {
+            let made = super::tunnel(&rule, subset).unwrap();
+            assert_eq!((made.hostname.as_str(), made.use_post), (hostname, post), "{subset:?}");
+        }
+        assert_eq!(super::tunnel(&merged_rule(), "v1"), None);
     }
 
     #[test]

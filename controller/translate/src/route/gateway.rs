@@ -9,7 +9,7 @@ use crate::{Translated, name};
 use crds::Problem;
 use crds::mesh_config::MeshConfig;
 use model::gateway::HttpServer;
-use model::{Destinations, GatewayServer, Hostname, ProxyKind, RouteRules};
+use model::{Destinations, Hostname, ProxyKind, RouteRules};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use xds::envoy::route::virtual_host::TlsRequirementType;
@@ -17,7 +17,11 @@ use xds::envoy::{Route, RouteConfiguration, VirtualHost};
 
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayRoutesInput<'a> {
-    pub server: &'a GatewayServer,
+    pub servers: &'a [HttpServer],
+    /// As written in the Gateway: what clients know.
+    pub port: u16,
+    /// Whether the servers speak TLS.
+    pub https: bool,
     /// VirtualServices by the gateway (`namespace/name`) that they are bound to, oldest first.
     pub rules: &'a [(&'a str, &'a RouteRules)],
     pub destinations: &'a Destinations<'a>,
@@ -32,7 +36,7 @@ pub struct GatewayRoutesInput<'a> {
 /// One virtual host for each set of hosts that have the same routes; a port whose hosts nobody binds answers 404.
 pub fn virtual_hosts(input: &GatewayRoutesInput<'_>) -> Translated<Vec<VirtualHost>> {
     let mut table = Table::default();
-    for server in &input.server.http {
+    for server in input.servers {
         table.bind(input, server);
         if server.https_redirect {
             for host in &server.hosts {
@@ -42,7 +46,7 @@ pub fn virtual_hosts(input: &GatewayRoutesInput<'_>) -> Translated<Vec<VirtualHo
     }
     table.problems.sort();
     table.problems.dedup();
-    let port = input.server.port;
+    let port = input.port;
     let resource = match table.hosts.is_empty() {
         true => vec![black_hole(port)],
         false => table.virtual_hosts(port),
@@ -154,10 +158,10 @@ fn routes(
         rules,
         destinations: input.destinations,
         client: &client,
-        port: input.server.port,
+        port: input.port,
         mesh: input.mesh,
         // A server with TLS settings, even if they only redirect.
-        scheme: if server.https_redirect { "https" } else { "http" },
+        scheme: if input.https || server.https_redirect { "https" } else { "http" },
     };
     let mut notes = Notes::new(&rules.object);
     let routes = rule::routes(&context, &mut notes);

@@ -1,15 +1,11 @@
 //! TLS that a user configures with certificates of his own: a DestinationRule's SIMPLE and MUTUAL.
-//!
-//! Istio's names (`istio.md` 2.7): files are secrets that the agent serves, `file-cert:CERT~KEY`, `file-root:PATH` and
-//! `file-root:system`; credentials are asked of the control plane, `kubernetes://NAME` and `kubernetes://NAME-cacert`.
-//! A proxy without an agent (`navarch up`) reads the files itself.
 
-use super::{Certificates, name, secret, socket};
-
+use super::credential::{Identity, Roots, file};
+use super::{Certificates, name, socket};
 use crds::networking::{ClientTls, ClientTlsMode};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
-use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+use tls::common_tls_context::ValidationContextType;
 use tls::tls_parameters::TlsProtocol;
 
 /// What a client speaks with certificates that are not the mesh's.
@@ -38,7 +34,7 @@ impl Origination<'_> {
             ..Default::default()
         };
         if written.mode == ClientTlsMode::Mutual {
-            self.identify(&mut common);
+            self.identity().add_to(&mut common, self.certificates);
         }
         socket(&tls::UpstreamTlsContext {
             common_tls_context: Some(common),
@@ -48,21 +44,11 @@ impl Origination<'_> {
     }
 
     /// Who the client is.
-    fn identify(&self, common: &mut tls::CommonTlsContext) {
+    fn identity(&self) -> Identity<'_> {
         let ClientTls { client_certificate, private_key, credential_name, .. } = self.written;
-        match (credential_name.as_str(), self.certificates) {
-            ("", Certificates::Workload) => {
-                let name = format!("file-cert:{client_certificate}~{private_key}");
-                common.tls_certificate_sds_secret_configs = vec![secret(&name)];
-            }
-            ("", Certificates::None) => {
-                common.tls_certificates = vec![tls::TlsCertificate {
-                    certificate_chain: Some(file(client_certificate)),
-                    private_key: Some(file(private_key)),
-                    ..Default::default()
-                }];
-            }
-            (credential, _) => common.tls_certificate_sds_secret_configs = vec![self::credential(credential, "")],
+        match credential_name.as_str() {
+            "" => Identity::Files { certificate: client_certificate, private_key },
+            name => Identity::Credential(name),
         }
     }
 
@@ -72,55 +58,24 @@ impl Origination<'_> {
         if self.written.insecure_skip_verify == Some(true) {
             return ValidationContextType::ValidationContext(tls::CertificateValidationContext::default());
         }
-        let mut context = tls::CertificateValidationContext {
+        let context = tls::CertificateValidationContext {
             match_typed_subject_alt_names: self.names.iter().map(|it| name(it)).collect(),
             crl: Some(file(ca_crl)).filter(|_| !ca_crl.is_empty()),
             ..Default::default()
         };
-        let roots = match (credential_name.as_str(), ca_certificates.as_str(), self.certificates) {
-            ("", "", Certificates::Workload) => secret("file-root:system"),
-            ("", path, Certificates::Workload) => secret(&format!("file-root:{path}")),
-            ("", path, Certificates::None) => {
-                context.trusted_ca = Some(file(if path.is_empty() { SYSTEM_ROOTS } else { path }));
-                return ValidationContextType::ValidationContext(context);
-            }
-            (credential, ..) => self::credential(credential, "-cacert"),
+        let roots = match (credential_name.as_str(), ca_certificates.as_str()) {
+            ("", "") => Roots::System,
+            ("", path) => Roots::File(path),
+            (credential, _) => Roots::OfCredential(credential),
         };
-        ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-            default_validation_context: Some(context),
-            validation_context_sds_secret_config: Some(roots),
-            ..Default::default()
-        })
-    }
-}
-
-/// Where the agent, too, looks for them.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
-
-fn file(path: &str) -> core::DataSource {
-    let specifier = core::data_source::Specifier::Filename(path.to_owned());
-    core::DataSource { specifier: Some(specifier), ..Default::default() }
-}
-
-/// A secret of the control plane. Envoy does not wait for it for ever, as it does for its own certificate: one that is
-/// not there costs its cluster, and not all the others.
-fn credential(name: &str, suffix: &str) -> tls::SdsSecretConfig {
-    let scheme = if name.contains("://") { "" } else { "kubernetes://" };
-    tls::SdsSecretConfig {
-        name: format!("{scheme}{name}{suffix}"),
-        sds_config: Some(core::ConfigSource {
-            config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(
-                core::AggregatedConfigSource::default(),
-            )),
-            resource_api_version: core::ApiVersion::V3.into(),
-            ..Default::default()
-        }),
+        roots.validation(context, self.certificates)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::credential::SYSTEM_ROOTS;
     use serde_json::{Value, json};
 
     fn common(written: Value, certificates: Certificates) -> Value {

@@ -40,6 +40,7 @@ pub(crate) struct Catalog {
     pub(crate) endpoints: Table<ServiceKey, Endpoints>,
     pub(crate) peers: Table<ServiceKey, Peers>,
     rules_by_host: Groups<RuleKey, ObjectKey>,
+    pub(crate) rules_for_selected: Groups<Arc<str>, ObjectKey>,
     pub(crate) rules: Table<RuleKey, Rules>,
     pub(crate) rules_by_namespace: Groups<Arc<str>, RuleKey>,
     pub(crate) rules_by_audience: Groups<Arc<str>, RuleKey>,
@@ -79,6 +80,7 @@ impl Catalog {
             endpoints: c.table("endpoints"),
             peers: c.table("peers"),
             rules_by_host: c.table("rules_by_host"),
+            rules_for_selected: c.table("rules_for_selected_clients"),
             rules: c.table("rules"),
             rules_by_namespace: c.table("rules_by_namespace"),
             rules_by_audience: c.table("rules_by_audience"),
@@ -164,6 +166,9 @@ impl Catalog {
 
     fn commit_rules(&mut self, c: &mut Commit, i: &Inputs) {
         c.group(&mut self.rules_by_host, &i.destination_rules, catalog::rule_of);
+        c.group(&mut self.rules_for_selected, &i.destination_rules, |key, it| {
+            it.spec.workload_selector.is_some().then(|| key.namespace.clone()).into_iter().collect()
+        });
         let rules = keys_from(&self.rules_by_host, |key, _| [key.clone()]);
         c.derive(&mut self.rules, &[&rules], (&self.rules_by_host, &i.destination_rules, &i.mesh), catalog::rules);
         c.group(&mut self.rules_by_namespace, &self.rules, |key, _| vec![key.namespace.clone()]);
@@ -218,6 +223,7 @@ impl Catalog {
             &self.endpoints,
             &self.peers,
             &self.rules_by_host,
+            &self.rules_for_selected,
             &self.rules,
             &self.rules_by_namespace,
             &self.rules_by_audience,

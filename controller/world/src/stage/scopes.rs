@@ -50,7 +50,7 @@ fn own_member(
         Reach::Full { .. } => Some(reads.get(scopes, scope)?.clone()),
     };
     let egress = egress.as_ref().map(|it| it.egress.as_slice()).unwrap_or_default();
-    let viewer = Viewer { namespace: Some(&scope.namespace), kind: scope.kind, egress };
+    let viewer = Viewer { namespace: Some(&scope.namespace), kind: scope.kind, selectors: &scope.selectors, egress };
     let member = scope::member(reads, members, service, viewer)?;
     let base = match scope.reach {
         Reach::Full { .. } => None,
@@ -87,6 +87,7 @@ impl Scopes {
             (&i.services, &i.pods),
             &k.policies,
             (&k.filters_by_namespace, &i.envoy_filters, &k.patches),
+            (&k.rules_for_selected, &i.destination_rules),
         );
         c.derive(&mut self.classes, &[&proxies], from, scope::class);
         let clients = keys_from(&self.classes, |_, class| [class.certificates]);
@@ -106,11 +107,11 @@ impl Scopes {
         let members = (&k.services, &k.rules, (&k.routes_by_host, &k.routes), &i.mesh);
         let public = keys_from(&k.hosts, |_, service| [service.clone()]);
         c.derive(&mut self.base, &[&public], members, |reads, from, key| {
-            scope::member(reads, from, key, Viewer { namespace: None, kind: ProxyKind::Sidecar, egress: &[] })
+            scope::member(reads, from, key, Viewer::of_any_namespace(ProxyKind::Sidecar))
         });
         let differing = keys_from(&self.base, |key, it| it.depends_on_kind().then(|| key.clone()));
         c.derive(&mut self.router_base, &[&differing], members, |reads, from, key| {
-            scope::member(reads, from, key, Viewer { namespace: None, kind: ProxyKind::Router, egress: &[] })
+            scope::member(reads, from, key, Viewer::of_any_namespace(ProxyKind::Router))
         });
         let own = keys_from(&self.scopes, |scope, it| {
             it.services.values().map(|service| (scope.clone(), service.clone())).collect::<Vec<_>>()

@@ -35,10 +35,7 @@ fn hosts_subsets_and_exports() {
                 "!spec.subsets[0].trafficPolicy: traffic policy must",
             ),
             ("{host: a, exportTo: [., ns]}", "!spec.exportTo: duplicate entries"),
-            (
-                "{host: a, workloadSelector: {matchLabels: {a: b}}, exportTo: [.]}",
-                "?spec.workloadSelector: not translated",
-            ),
+            ("{host: a, workloadSelector: {matchLabels: {a: b}}, exportTo: [.]}", ""),
         ],
     );
 }
@@ -186,7 +183,6 @@ fn what_is_not_translated_is_named() {
             "portLevelSettings: [{port: {number: 1}, tls: {mode: MUTUAL, credentialName: a}}]",
             "?.portLevelSettings[0].tls.credentialName: not translated",
         ),
-        ("tunnel: {targetHost: a.b, targetPort: 1}", "?.tunnel: not translated"),
         ("loadBalancer: {backendUtilization: {}}", "?.loadBalancer.backendUtilization: not translated"),
         ("loadBalancer: {zoneAwareLbSetting: {enabled: true}}", "?.loadBalancer.zoneAwareLbSetting: not translated"),
     ]);

@@ -38,6 +38,7 @@ pub(crate) fn rule(spec: Value) -> MergedRule {
         objects: vec![object],
         age: Age { created: "".into(), name: "".into(), namespace: "".into() },
         visibility: Visibility::Public,
+        selector: None,
         traffic_policy: spec.traffic_policy,
         subsets: spec.subsets,
     }

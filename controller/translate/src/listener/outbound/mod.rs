@@ -194,6 +194,7 @@ fn http_chain<'a>(slot: &'a Slot<'a>, member: &'a Member<'a>, class: Class) -> C
         cidrs: vec![],
         content: if sniffs(slot, member, class) { Content::SniffedHttp } else { Content::Any },
         filters: vec![http::filter(&manager)],
+        transport_socket: None,
         metadata: None,
         origin: origin(member),
     }

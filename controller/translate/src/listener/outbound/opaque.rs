@@ -178,6 +178,7 @@ impl<'a> Opaque<'_, 'a> {
             cidrs,
             content: Content::Any,
             filters: vec![filter],
+            transport_socket: None,
             metadata: Some(message::config_metadata(&rules.object)),
             origin: Origin { object: &rules.object, field, name: rules.object.to_string() },
         }
@@ -197,6 +198,7 @@ impl<'a> Opaque<'_, 'a> {
             cidrs: self.networks.clone(),
             content: Content::Any,
             filters: by_name.into_iter().chain([tcp::to_service(service, port, rule, self.slot.mesh)]).collect(),
+            transport_socket: None,
             metadata: None,
             origin: origin(self.member),
         }

@@ -24,10 +24,11 @@ fn to(name: &str, path: Option<&str>) -> Value {
 }
 
 fn made(servers: Vec<HttpServer>, rules: &[(&str, &RouteRules)]) -> Translated<Vec<VirtualHost>> {
-    let server = GatewayServer { port: 80, protocol: Protocol::Http, bind: String::new(), http: servers, tls: vec![] };
     let mesh = Mesh::new();
     virtual_hosts(&GatewayRoutesInput {
-        server: &server,
+        servers: &servers,
+        port: 80,
+        https: false,
         rules,
         destinations: &mesh.destinations(),
         namespace: "edge",

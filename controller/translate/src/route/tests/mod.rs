@@ -46,6 +46,7 @@ fn destination_rule(host: &str, spec: Value) -> MergedRule {
         objects: vec![ObjectKey::new(Kind::DestinationRule, "books", "rule")],
         age: Age { created: "".into(), name: "".into(), namespace: "".into() },
         visibility: Visibility::Public,
+        selector: None,
         traffic_policy: spec.traffic_policy,
         subsets: spec.subsets,
     }
