@@ -9,7 +9,7 @@ use e2e::golden::{
     CALLS, FILES, INPUT, NAMES, PROBLEMS, PROXY, Produced, difference, folders, produce_folder, produce_last, proxy,
 };
 use e2e::{call, validate};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is wrong with one folder, in words.
@@ -47,19 +47,23 @@ fn calls_reach_what_their_tables_say() {
 
 #[test]
 fn envoy_accepts_every_output() {
-    accepts_every_output(&validate::envoy().unwrap());
+    accepts_every_output(&validate::envoy().unwrap(), &folders());
 }
+
+/// Of fields that the oldest Envoy does not know. In a bootstrap, which is how it is asked here, it refuses them; over
+/// ADS it passes over them.
+const NEWER: [&str; 1] = ["destination-rule/retry-budget"];
 
 /// The last release of the oldest minor version that is supported.
 #[test]
 fn the_oldest_envoy_accepts_every_output() {
     let envoy = validate::oldest_envoy().unwrap();
     assert_eq!((envoy.version.major, envoy.version.minor), (OLDEST.major, OLDEST.minor));
-    accepts_every_output(&envoy);
+    let known = |it: &PathBuf| !NEWER.iter().any(|newer| it.ends_with(newer));
+    accepts_every_output(&envoy, &folders().into_iter().filter(known).collect::<Vec<_>>());
 }
 
-fn accepts_every_output(envoy: &Envoy) {
-    let folders = folders();
+fn accepts_every_output(envoy: &Envoy, folders: &[PathBuf]) {
     let next = AtomicUsize::new(0);
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let work = || {

@@ -50,6 +50,14 @@ impl TlsMode {
             _ => Self::Disabled,
         }
     }
+
+    /// A machine with an identity has a sidecar, unless its label says otherwise (Istio's `getTLSModeFromWorkloadEntry`).
+    fn of_entry(entry: &n::WorkloadEntry, labels: &BTreeMap<String, String>) -> Self {
+        match labels.contains_key(TLS_MODE) || entry.service_account.is_empty() {
+            true => Self::of(labels),
+            false => Self::Istio,
+        }
+    }
 }
 
 /// Who is at the other end of a service: what clients that speak mutual TLS to it must know. Changes far less often
@@ -326,7 +334,7 @@ pub fn add_workload_entry(endpoints: &mut Endpoints, service: &Service, entry: &
             node: None,
             workload: Some(workload.clone()),
             service_account: Some(entry.service_account.as_str()).filter(|it| !it.is_empty()).map(Arc::from),
-            tls: TlsMode::of(&labels),
+            tls: TlsMode::of_entry(entry, &labels),
             hostname: None,
         };
         endpoints.add(&port.name, endpoint);

@@ -78,6 +78,7 @@ pub(super) async fn answer_http(part: &Part, call: &Call) -> Answer {
         "query": call.query,
         "headers": headers,
         "body": String::from_utf8_lossy(&call.body),
+        "connection": call.connection,
         "seen": seen(part, call),
     });
     let status = wanted.status(attempt);

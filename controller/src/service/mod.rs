@@ -75,6 +75,8 @@ struct Call {
     query: String,
     headers: HeaderMap,
     body: Bytes,
+    /// Of this port's connections the one it came on, counted from 1.
+    connection: u64,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -138,6 +140,7 @@ impl Role {
 async fn serve_http(listener: TcpListener, part: Arc<Part>) {
     // Owns the connections: they end with the service.
     let mut connections = JoinSet::new();
+    let mut accepted_count = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -150,8 +153,10 @@ async fn serve_http(listener: TcpListener, part: Arc<Part>) {
         };
         tcp.set_nodelay(true).ok();
         let part = part.clone();
+        accepted_count += 1;
+        let connection = accepted_count;
         connections.spawn(async move {
-            let handler = hyper::service::service_fn(move |request| handle(part.clone(), request));
+            let handler = hyper::service::service_fn(move |request| handle(part.clone(), connection, request));
             // Both HTTP/1.1 and HTTP/2 with prior knowledge: ports named http2 and grpc get the latter.
             let server = auto::Builder::new(TokioExecutor::new());
             server.serve_connection_with_upgrades(TokioIo::new(tcp), handler).await.ok();
@@ -159,7 +164,11 @@ async fn serve_http(listener: TcpListener, part: Arc<Part>) {
     }
 }
 
-async fn handle(part: Arc<Part>, request: Request<Incoming>) -> Result<Answer, std::convert::Infallible> {
+async fn handle(
+    part: Arc<Part>,
+    connection: u64,
+    request: Request<Incoming>,
+) -> Result<Answer, std::convert::Infallible> {
     let wants_websocket = request.headers().get(http::header::UPGRADE).is_some_and(|it| it == "websocket");
     if part.role == Role::Echo && wants_websocket {
         return Ok(echo::upgrade(request));
@@ -175,6 +184,7 @@ async fn handle(part: Arc<Part>, request: Request<Incoming>) -> Result<Answer, s
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body: body.to_bytes(),
+        connection,
     };
     Ok(match part.role {
         Role::Echo => echo::answer_http(&part, &call).await,

@@ -7,6 +7,14 @@ use crate::networking::{ApplyTo, ConfigPatch, EnvoyFilter, Operation, PatchConte
 /// Istio's limit, beyond which a regex matches nothing.
 const REGEX_MAX: usize = 1024;
 const TARGETS_MAX: usize = 16;
+/// What a target may be: its group and kind. Without a group it is of the core.
+const TARGETS: [(&str, &str); 5] = [
+    ("gateway.networking.k8s.io", "Gateway"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+    ("", "Service"),
+    ("core", "Service"),
+    ("networking.istio.io", "ServiceEntry"),
+];
 const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
 pub(super) fn validate(filter: &EnvoyFilter, report: &mut Report<'_>) {
@@ -23,6 +31,9 @@ pub(super) fn validate(filter: &EnvoyFilter, report: &mut Report<'_>) {
         let at = format!("spec.targetRefs[{i}]");
         if target.name.is_empty() || target.kind.is_empty() {
             report.error(&at, "name and kind must be set");
+        }
+        if !target.kind.is_empty() && !TARGETS.contains(&(target.group.as_str(), target.kind.as_str())) {
+            report.error(&at, "must be a Gateway, GatewayClass, Service or ServiceEntry");
         }
         if !target.namespace.is_empty() {
             report.error(format!("{at}.namespace"), "a target has to be in the same namespace");
@@ -42,6 +53,9 @@ fn config_patch(config: &ConfigPatch, at: &str, priority: i32, report: &mut Repo
     }
     if config.r#match.context == PatchContext::Waypoint {
         report.warning(format!("{at}.match.context"), "there are no waypoints, the patch has no effect");
+    }
+    if config.r#match.context != PatchContext::Waypoint && config.r#match.waypoint.is_some() {
+        report.error(format!("{at}.match.waypoint"), "only for the context WAYPOINT");
     }
     matches(config, &format!("{at}.match"), report);
     let Some(patch) = &config.patch else {
@@ -176,9 +190,9 @@ mod tests {
         for (spec, expected) in [
             (patch(&format!("applyTo: CLUSTER, {add}")), ""),
             (filter(&format!("{hcm}, subFilter: {{name: envoy.filters.http.router}}")), ""),
-            ("{workloadSelector: {labels: {app: a}}, targetRefs: [{kind: Gateway, name: g}]}".into(), "only one of"),
+            ("{workloadSelector: {labels: {app: a}}, targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}]}".into(), "only one of"),
             ("{targetRefs: [{kind: Gateway}]}".into(), "name and kind"),
-            ("{targetRefs: [{kind: Gateway, name: g, namespace: other}]}".into(), "same namespace"),
+            ("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g, namespace: other}]}".into(), "same namespace"),
             (patch(add), "missing applyTo"),
             (patch("applyTo: CLUSTER"), "missing patch"),
             (patch("applyTo: CLUSTER, patch: {value: {}}"), "missing patch operation"),

@@ -246,6 +246,9 @@ fn mirrors(route: &HttpRoute, at: &str, report: &mut Report<'_>) {
 
 fn cors_policy(cors: &CorsPolicy, at: &str, report: &mut Report<'_>) {
     const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
+    if !cors.allow_origin.is_empty() {
+        report.warning(format!("{at}.allowOrigin"), "deprecated, use allowOrigins instead");
+    }
     for (i, origin) in cors.allow_origins.iter().enumerate() {
         let at = format!("{at}.allowOrigins[{i}]");
         match origin {
@@ -306,6 +309,9 @@ fn fault_injection(fault: &HttpFaultInjection, at: &str, report: &mut Report<'_>
             report.check(format!("{at}.percentage.value"), rule::fraction(percentage.value));
         }
         report.check(format!("{at}.percent"), rule::percent(delay.percent.unwrap_or(0)));
+        if delay.percent.is_some() {
+            report.warning(format!("{at}.percent"), "deprecated, use percentage instead");
+        }
         report.check(format!("{at}.fixedDelay"), rule::optional_duration(delay.fixed_delay));
         if delay.exponential_delay.is_some() {
             report.error(format!("{at}.exponentialDelay"), "exponentialDelay not supported yet");

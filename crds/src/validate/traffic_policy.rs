@@ -100,7 +100,10 @@ fn load_balancer(settings: &LoadBalancer, has_outlier_detection: bool, at: &str,
             report.error(format!("{at}.{field}"), why);
         }
     }
-    report.check(format!("{at}.warmupDurationSecs"), rule::optional_duration(settings.warmup_duration_secs));
+    if settings.warmup_duration_secs.is_some() {
+        report.check(format!("{at}.warmupDurationSecs"), rule::optional_duration(settings.warmup_duration_secs));
+        report.warning(format!("{at}.warmupDurationSecs"), "deprecated, use warmup instead");
+    }
     if let Some(warmup) = &settings.warmup {
         self::warmup(warmup, &format!("{at}.warmup"), report);
     }

@@ -181,6 +181,7 @@ fn tcp_route(route: &TcpRoute, at: &str, report: &mut Report<'_>) {
         l4_match(destination_subnets, *port, &at, report);
         if !source_subnet.is_empty() {
             report.check(format!("{at}.sourceSubnet"), rule::subnet(source_subnet));
+            report.warning(format!("{at}.sourceSubnet"), "deprecated, has no effect");
         }
         report.check(format!("{at}.sourceLabels"), rule::labels(source_labels));
         gateway_names(gateways, &format!("{at}.gateways"), report);

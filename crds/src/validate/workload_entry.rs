@@ -25,7 +25,7 @@ pub(super) fn static_endpoint(entry: &WorkloadEntry, services: &BTreeSet<&str>, 
     report.check(format!("{at}.labels"), rule::labels(&entry.labels));
 }
 
-fn address(entry: &WorkloadEntry, at: &str, report: &mut Report<'_>) {
+pub(super) fn address(entry: &WorkloadEntry, at: &str, report: &mut Report<'_>) {
     let at = format!("{at}.address");
     let address = &entry.address;
     if address.is_empty() {

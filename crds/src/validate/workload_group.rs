@@ -1,14 +1,18 @@
 //! WorkloadGroup (`ValidateWorkloadGroup`).
 
 use super::report::Report;
+use super::rule::UNIX;
 use super::{rule, workload_entry};
 use crate::networking::{HttpHealthCheck, ReadinessProbe, WorkloadGroup};
 
 pub(super) fn validate(group: &WorkloadGroup, report: &mut Report<'_>) {
     match &group.template {
         None => report.error("spec.template", "template is required"),
-        // Its address is the workload's own.
+        // Its address is the workload's own, unless it is a socket.
         Some(template) => {
+            if template.address.starts_with(UNIX) {
+                workload_entry::address(template, "spec.template", report);
+            }
             workload_entry::ports(template, None, "spec.template", report);
             report.check("spec.template.labels", rule::labels(&template.labels));
         }

@@ -37,6 +37,9 @@ pub struct Case {
     /// So many of them at a time.
     #[serde(default = "one")]
     pub together: usize,
+    /// So long between two requests: what becomes of connections that rest.
+    #[serde(default)]
+    pub pause_ms: u64,
     /// A request sent first, so often, of which nothing is expected.
     #[serde(default)]
     pub before: Option<String>,
@@ -101,6 +104,8 @@ pub struct Expect {
     pub at_least: BTreeMap<String, usize>,
     /// How many pods answered.
     pub distinct_pods: Option<usize>,
+    /// How many connections of its own the program got the requests on.
+    pub distinct_connections: Option<usize>,
     pub at_least_ms: Option<u64>,
     pub at_most_ms: Option<u64>,
 }

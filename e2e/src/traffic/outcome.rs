@@ -46,7 +46,12 @@ impl Outcome {
     }
 
     async fn of(case: &Case, caller: &Caller) -> Self {
-        let requests = futures::stream::iter(0..case.count).map(|_| answer(case, caller));
+        let requests = futures::stream::iter(0..case.count).map(async |at| {
+            if at > 0 {
+                tokio::time::sleep(Duration::from_millis(case.pause_ms)).await;
+            }
+            answer(case, caller).await
+        });
         Self(requests.buffered(case.together).collect().await)
     }
 
@@ -77,6 +82,12 @@ impl Outcome {
             let found: BTreeSet<&str> = pods.iter().copied().collect();
             if found.len() != expected {
                 wrong.push(format!("{expected} pods should have answered: {found:?}"));
+            }
+        }
+        if let Some(expected) = case.expect.distinct_connections {
+            let found: BTreeSet<_> = answers.iter().map(|it| (it.pod(), it.echo["connection"].as_u64())).collect();
+            if found.len() != expected {
+                wrong.push(format!("{expected} connections should have been used: {found:?}"));
             }
         }
         wrong.sort();

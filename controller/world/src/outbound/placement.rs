@@ -80,8 +80,13 @@ pub(crate) fn placement(service: &Service, ips: &[IpAddr]) -> Placement {
 /// The same where a Sidecar says which listener imports what, or where listeners bind an address of their own.
 fn placement_by_egress(service: &Service, ips: &[IpAddr], scope: &Scope, key: &ScopeKey) -> Placement {
     let mut placement = Placement::default();
-    let explicit: BTreeSet<u16> =
-        scope.egress.iter().filter(|it| !it.is_http_proxy()).filter_map(|it| it.port).collect();
+    // The listener without a port leaves out the ports of others at its own address, and no more.
+    let explicit: BTreeSet<(Option<&str>, u16)> = scope
+        .egress
+        .iter()
+        .filter(|it| !it.is_http_proxy())
+        .filter_map(|it| Some((it.bind.as_deref(), it.port?)))
+        .collect();
     for port in service.ports.iter().filter(|port| port.protocol != Protocol::Udp) {
         let imports = |it: &&Egress| it.imports.service(&service.key.namespace, &service.key.host);
         // What a VirtualService pulled in belongs to the listener without a port.
@@ -93,10 +98,10 @@ fn placement_by_egress(service: &Service, ips: &[IpAddr], scope: &Scope, key: &S
         let takes = |it: &&Egress| match it.port {
             _ if it.is_http_proxy() => false,
             Some(number) => number == port.number && imports(it),
-            None => !explicit.contains(&port.number) && (pulled || imports(it)),
+            None => !explicit.contains(&(it.bind.as_deref(), port.number)) && (pulled || imports(it)),
         };
         let denied = matches!(key.reach, Reach::Full { low_ports: LowPorts::Skipped, .. }) && port.number < 1024;
-        if let Some(egress) = scope.egress.iter().find(takes).filter(|it| it.bind.is_none() || !denied) {
+        for egress in scope.egress.iter().filter(takes).filter(|it| it.bind.is_none() || !denied) {
             placement.add_slots(service, port, egress.bind.as_deref(), ips);
         }
     }

@@ -230,7 +230,6 @@ fn what_is_done_to_a_request_is_well_formed() {
         ),
         ("fault: {delay: {fixedDelay: 0s}}", "!.fault.delay.fixedDelay: duration must be"),
         ("fault: {delay: {exponentialDelay: 1s}}", "!.fault.delay.exponentialDelay: exponentialDelay not"),
-        ("fault: {delay: {fixedDelay: 1s, percent: 101}}", "!.fault.delay.percent: percentage 101"),
         ("corsPolicy: {allowOrigins: [{exact: '*'}], allowMethods: [GET], maxAge: 1h}", ""),
         ("corsPolicy: {allowOrigins: [{}]}", "!.corsPolicy.allowOrigins[0]: '' is not a valid match type"),
         ("corsPolicy: {allowOrigins: [{regex: '['}]}", "!.corsPolicy.allowOrigins[0].regex: invalid regex"),
