@@ -15,7 +15,9 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string"})
+        let rule = "duration(self) >= duration('1ms')";
+        let message = "must be a valid duration greater than 1ms";
+        json_schema!({"type": "string", "x-kubernetes-validations": [{"message": message, "rule": rule}]})
     }
 
     fn inline_schema() -> bool {

@@ -14,6 +14,16 @@ use std::collections::BTreeSet;
 /// assert!(fields.contains("endpoints[].ports{}"));
 /// ```
 pub fn all() -> Vec<(&'static str, BTreeSet<String>)> {
+    let of = |(kind, schema): (_, Value)| {
+        let mut fields = BTreeSet::new();
+        walk(&schema, &schema, String::new(), &mut fields);
+        (kind, fields)
+    };
+    schemas().into_iter().map(of).collect()
+}
+
+/// A kind with the schema of its `spec`, as the types have it.
+pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     vec![
         ("DestinationRule", of::<n::DestinationRule>()),
         ("EnvoyFilter", of::<n::EnvoyFilter>()),
@@ -55,11 +65,8 @@ fn is_again(path: &str) -> bool {
     })
 }
 
-fn of<T: JsonSchema>() -> BTreeSet<String> {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value();
-    let mut fields = BTreeSet::new();
-    walk(&schema, &schema, String::new(), &mut fields);
-    fields
+fn of<T: JsonSchema>() -> Value {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
 }
 
 fn walk(root: &Value, schema: &Value, path: String, fields: &mut BTreeSet<String>) {

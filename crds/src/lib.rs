@@ -12,6 +12,7 @@ pub mod networking;
 pub mod object;
 pub mod problem;
 pub mod re2;
+pub mod schema;
 pub mod security;
 pub mod string_match;
 pub mod validate;

@@ -1,8 +1,8 @@
 //! The custom resource definitions of Istio's kinds: one table, from which `charts/base/files/crd-all.gen.yaml` is
 //! written (a test keeps it so).
 //!
-//! The schemas accept any `spec`: what is wrong in one is said by navarch's validating webhook and, when there is
-//! none, by the status of the mesh. Typed schemas come with the next version of this table.
+//! The schema of `spec` is made from the Rust type ([`crds::schema`]). A kind that has no type yet accepts any `spec`:
+//! what is wrong in one is said by navarch's validating webhook and, when there is none, by the status of the mesh.
 
 use serde_json::{Value, json};
 
@@ -193,6 +193,7 @@ impl Definition {
         if self.group != NETWORKING && self.group != EXTENSIONS {
             labels["istio"] = json!(self.group.trim_end_matches(".istio.io"));
         }
+        let schema = self.schema();
         let singular = self.kind.to_ascii_lowercase();
         let mut names = json!({
             "categories": ["istio-io", self.group.replace('.', "-")],
@@ -217,16 +218,26 @@ impl Definition {
                 "group": self.group,
                 "names": names,
                 "scope": "Namespaced",
-                "versions": self.versions.iter().map(|version| self.version(version)).collect::<Vec<_>>(),
+                "versions": self.versions.iter().map(|version| self.version(version, &schema)).collect::<Vec<_>>(),
             },
         })
     }
 
-    fn version(&self, name: &str) -> Value {
+    /// The same in all versions.
+    fn schema(&self) -> Value {
         let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let spec = crds::schema::spec(self.kind).unwrap_or_else(|| any.clone());
+        let mut schema = json!({"type": "object", "properties": {"spec": spec, "status": any}});
+        if NEEDS_SPEC.contains(&self.kind) {
+            schema["required"] = json!(["spec"]);
+        }
+        schema
+    }
+
+    fn version(&self, name: &str, schema: &Value) -> Value {
         let mut version = json!({
             "name": name,
-            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": any, "status": any}}},
+            "schema": {"openAPIV3Schema": schema},
             "served": true,
             "storage": name == self.storage,
             "subresources": {"status": {}},
@@ -250,6 +261,8 @@ const fn text(name: &'static str, path: &'static str) -> Column {
 }
 
 const AGE: Column = Column { name: "Age", path: ".metadata.creationTimestamp", format: Format::Date };
+/// Kinds of which an object without a `spec` is refused.
+const NEEDS_SPEC: [&str; 5] = ["ServiceEntry", "TrafficExtension", "WasmPlugin", "WorkloadEntry", "WorkloadGroup"];
 const STABLE: &[&str] = &["v1", "v1alpha3", "v1beta1"];
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";

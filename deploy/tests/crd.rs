@@ -28,6 +28,70 @@ fn every_definition_of_istios_is_here_with_its_versions_short_names_and_columns(
     }
 }
 
+/// Kinds without a type. The list may only get shorter.
+const UNTYPED: [&str; 6] =
+    ["TrafficExtension", "WasmPlugin", "ProxyConfig", "AuthorizationPolicy", "RequestAuthentication", "Telemetry"];
+
+#[test]
+fn every_other_kind_has_a_schema_of_its_type() {
+    let untyped: Vec<_> =
+        crd::DEFINITIONS.iter().map(|it| it.kind).filter(|kind| crds::schema::spec(kind).is_none()).collect();
+    eprintln!("{} kinds accept any spec: {}", untyped.len(), untyped.join(", "));
+    assert_eq!(untyped, UNTYPED);
+}
+
+/// Fields, types, enum values, limits, required fields and rules.
+#[test]
+fn schemas_say_what_istios_say() {
+    let Some(path) = compat("istio/crd-all.gen.yaml") else { return };
+    let theirs = parse(&std::fs::read_to_string(path).expect("it can be read"));
+    let (mut compared, mut differences) = (0, Vec::new());
+    for ours in crd::custom_resource_definitions() {
+        let kind = ours["spec"]["names"]["kind"].as_str().expect("a kind");
+        if UNTYPED.contains(&kind) {
+            continue;
+        }
+        let theirs = theirs.iter().find(|it| it["metadata"]["name"] == ours["metadata"]["name"]).expect("the kind");
+        let versions = |of: &Value| of["spec"]["versions"].as_array().expect("versions").clone();
+        for (ours, theirs) in versions(&ours).iter().zip(&versions(theirs)) {
+            let schema = |version: &Value| version["schema"]["openAPIV3Schema"].clone();
+            let (ours, theirs) = (schema(ours), schema(theirs));
+            assert_eq!(ours["required"], theirs["required"], "{kind}");
+            let spec = |of: &Value| of["properties"]["spec"].clone();
+            compare(kind, &spec(&ours), &spec(&theirs), &mut differences);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 22, "{compared} versions compared");
+    assert!(differences.is_empty(), "{} differ:\n{}", differences.len(), differences.join("\n"));
+}
+
+fn compare(path: &str, ours: &Value, theirs: &Value, differences: &mut Vec<String>) {
+    let sorted = |value: &Value| {
+        let mut texts: Vec<_> = value.as_array().into_iter().flatten().map(Value::to_string).collect();
+        texts.sort();
+        texts
+    };
+    if path.ends_with(".enum") && sorted(ours) == sorted(theirs) {
+        return;
+    }
+    let (Some(left), Some(right)) = (ours.as_object(), theirs.as_object()) else {
+        if ours.as_f64().is_none_or(|number| Some(number) != theirs.as_f64()) && ours != theirs {
+            differences.push(format!("{path}: {ours}, Istio's: {theirs}"));
+        }
+        return;
+    };
+    let names: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();
+    for name in names {
+        // Of a schema; a field may have this name, too.
+        if name == "description" && !path.ends_with(".properties") {
+            continue;
+        }
+        let of = |map: &serde_json::Map<_, _>| map.get(name).cloned().unwrap_or_default();
+        compare(&format!("{path}.{name}"), &of(left), &of(right), differences);
+    }
+}
+
 /// What clients see of a definition.
 fn facts(definition: &Value) -> Value {
     let spec = &definition["spec"];

@@ -484,6 +484,9 @@ fn the_manifest_of_the_default_profile_is_the_golden_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/default.yaml");
     let text = manifest::generate(&installation(&[])).expect("it renders");
     assert_eq!(text, manifest::generate(&installation(&[])).expect("it renders"), "the same bytes again");
+    // Definitions have a generated file of their own.
+    let others = text.split("---\n").filter(|document| !document.contains("kind: CustomResourceDefinition\n"));
+    let text = others.collect::<Vec<_>>().join("---\n");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
         std::fs::write(&path, &text).expect("it can be written");
