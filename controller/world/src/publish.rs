@@ -187,6 +187,7 @@ pub(crate) struct Publisher {
     gateways: Ledger<Arc<GatewayKey>>,
     gateway_listeners: Ledger<crate::gateway::GatewaySlot>,
     filters: Ledger<ObjectKey>,
+    extensions: Ledger<ObjectKey>,
     patcher: Patcher,
     patched: Vec<Problem>,
     mesh: Vec<Problem>,
@@ -265,6 +266,7 @@ impl Publisher {
             self.gateways.update(&x.gateways, |it| &it.problems),
             self.gateway_listeners.update(&x.gateway_listeners, |it| &it.problems),
             self.filters.update(&k.patches, |it| &it.problems),
+            self.extensions.update(&k.extensions, |it| &it.problems),
             self.patched != self.patcher.problems(),
             self.mesh != mesh,
         ];
@@ -288,6 +290,7 @@ impl Publisher {
         let all = all.chain(self.virtual_hosts.0.values()).chain(self.listeners.0.values());
         let all = all.chain(self.inbound.0.values()).chain(self.gateways.0.values());
         let all = all.chain(self.gateway_listeners.0.values()).chain(self.filters.0.values());
+        let all = all.chain(self.extensions.0.values());
         let all = all.flatten().chain(&self.patched).chain(mesh);
         all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }

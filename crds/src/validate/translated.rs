@@ -2,6 +2,7 @@
 //! its line, and nothing else.
 
 use super::report::Report;
+use crate::extensions::{TrafficExtension, Wasm};
 use crate::networking::{
     ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, ServerTlsMode, TrafficPolicy,
 };
@@ -30,6 +31,10 @@ const SERVER: &[Line<crate::networking::Server>] =
 
 const INGRESS_LISTENER: &[Line<crate::networking::IngressListener>] = &[("tls", |listener| listener.tls.is_some())];
 
+/// Whoever would fetch it is not there yet: the filter is left out.
+const WASM: &[Line<Wasm>] =
+    &[("url", |wasm| wasm.is_remote()), ("imagePullSecret", |wasm| !wasm.image_pull_secret.is_empty())];
+
 pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
     match spec {
         Spec::DestinationRule(rule) => destination_rule(rule, report),
@@ -39,6 +44,8 @@ pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
                 lines(INGRESS_LISTENER, listener, &format!("spec.ingress[{i}]"), report);
             }
         }
+        Spec::TrafficExtension(it) => module(it, "spec.wasm", report),
+        Spec::WasmPlugin(it) => module(&it.extension(), "spec", report),
         // Workloads are not registered by themselves, nor probed: their WorkloadEntries are somebody else's.
         Spec::WorkloadGroup(_) => report.add("spec.template", Reason::NotTranslated),
         _ => {}
@@ -48,6 +55,12 @@ pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
 fn lines<T>(table: &[Line<T>], value: &T, at: &str, report: &mut Report<'_>) {
     for (field, _) in table.iter().filter(|(_, is_set)| is_set(value)) {
         report.add(format!("{at}.{field}"), Reason::NotTranslated);
+    }
+}
+
+fn module(extension: &TrafficExtension, at: &str, report: &mut Report<'_>) {
+    if let Some(wasm) = &extension.wasm {
+        lines(WASM, wasm, at, report);
     }
 }
 

@@ -28,9 +28,10 @@ const HTTP_PROXY_PORT: u16 = 15002;
 /// The callers of `mesh.yaml`, in whose names requests are sent.
 const CALLERS: [&str; 3] = ["client", "other", "scoped"];
 /// Of their sidecars' listeners, where a case is about one: `from: client:8000`.
-const PORTS: [u16; 11] = [8000, 8001, 8002, 9000, 9001, 9002, 9003, 9010, 9011, 9012, 9013];
+const PORTS: [u16; 16] =
+    [8000, 8001, 8002, 9000, 9001, 9002, 9003, 9010, 9011, 9012, 9013, 9020, 9021, 9022, 9023, 9024];
 /// Of the gateway, beside 8080.
-const GATEWAY_PORTS: [u16; 3] = [8081, 8082, 8083];
+const GATEWAY_PORTS: [u16; 4] = [8081, 8082, 8083, 8084];
 const MESH: &str = "mesh.yaml";
 
 /// A group of cases: a file.

@@ -1,4 +1,4 @@
-//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text and behind TLS.
+//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text and behind TLS; and a filter's module.
 
 use anyhow::{Context, Result};
 use controller::service::{Identity, Service, Speaks};
@@ -22,12 +22,13 @@ pub(super) struct Outside {
     tls_port: u16,
     /// Of who signed the server's certificate.
     root: PathBuf,
+    module: PathBuf,
     _plain: Service,
     _tls: JoinSet<()>,
 }
 
 impl Outside {
-    /// The root's certificate is written into the folder.
+    /// The root's certificate and the module are written into the folder.
     pub(super) async fn start(folder: &Path) -> Result<Self> {
         let identity = Identity {
             pod: "outside".to_owned(),
@@ -42,11 +43,13 @@ impl Outside {
         let (config, certificate) = server_config()?;
         let root = folder.join("outside.pem");
         std::fs::write(&root, certificate)?;
+        let module = folder.join("module.wasm");
+        std::fs::write(&module, wat::parse_str(include_str!("module.wat"))?)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let tls_port = listener.local_addr()?.port();
         let mut tls = JoinSet::new();
         tls.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), address));
-        Ok(Self { port: address.port(), tls_port, root, _plain: plain, _tls: tls })
+        Ok(Self { port: address.port(), tls_port, root, module, _plain: plain, _tls: tls })
     }
 
     /// Puts ports and paths in the places that a file names.
@@ -54,6 +57,7 @@ impl Outside {
         text.replace("$OUTSIDE_PORT", &self.port.to_string())
             .replace("$OUTSIDE_TLS_PORT", &self.tls_port.to_string())
             .replace("$OUTSIDE_ROOT", &self.root.to_string_lossy())
+            .replace("$MODULE", &self.module.to_string_lossy())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::catalog::{Mesh, Objects};
 use crate::input::{Batch, Sorted, Stored};
 use crds::mesh_config::MeshConfig;
-use crds::{Kind, Object, ObjectKey, Spec, kube, networking as n, security as s};
+use crds::{Kind, Object, ObjectKey, Spec, extensions as x, kube, networking as n, security as s};
 use model::{Allocation, Allocator, Proxy};
 use std::collections::BTreeMap;
 use tables::{Commit, Dump, Table};
@@ -22,7 +22,9 @@ pub(crate) struct Inputs {
     pub(crate) services: Objects<kube::Service>,
     pub(crate) sidecars: Objects<n::Sidecar>,
     pub(crate) slices: Objects<kube::EndpointSlice>,
+    pub(crate) traffic_extensions: Objects<x::TrafficExtension>,
     pub(crate) virtual_services: Objects<n::VirtualService>,
+    pub(crate) wasm_plugins: Objects<x::WasmPlugin>,
     pub(crate) workload_entries: Objects<n::WorkloadEntry>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     /// Of ServiceEntries without addresses. Not of one entry alone, so they are made at the door.
@@ -45,7 +47,9 @@ impl Inputs {
             services: c.table("kube_services"),
             sidecars: c.table("sidecars"),
             slices: c.table("endpoint_slices"),
+            traffic_extensions: c.table("traffic_extensions"),
             virtual_services: c.table("virtual_services"),
+            wasm_plugins: c.table("wasm_plugins"),
             workload_entries: c.table("workload_entries"),
             proxies: c.table("proxies"),
             allocations: c.table("allocations"),
@@ -77,7 +81,9 @@ impl Inputs {
         c.input(&mut self.services, take(&mut sorted.services));
         c.input(&mut self.sidecars, take(&mut sorted.sidecars));
         c.input(&mut self.slices, take(&mut sorted.slices));
+        c.input(&mut self.traffic_extensions, take(&mut sorted.traffic_extensions));
         c.input(&mut self.virtual_services, take(&mut sorted.virtual_services));
+        c.input(&mut self.wasm_plugins, take(&mut sorted.wasm_plugins));
         c.input(&mut self.workload_entries, take(&mut sorted.workload_entries));
         c.input(&mut self.proxies, proxies);
         c.input(&mut self.allocations, allocations);
@@ -102,7 +108,9 @@ impl Inputs {
             Kind::Service => one(&self.services, key, Spec::Service),
             Kind::ServiceEntry => one(&self.service_entries, key, Spec::ServiceEntry),
             Kind::Sidecar => one(&self.sidecars, key, |it| Spec::Sidecar(Box::new(it))),
+            Kind::TrafficExtension => one(&self.traffic_extensions, key, |it| Spec::TrafficExtension(Box::new(it))),
             Kind::VirtualService => one(&self.virtual_services, key, Spec::VirtualService),
+            Kind::WasmPlugin => one(&self.wasm_plugins, key, |it| Spec::WasmPlugin(Box::new(it))),
             Kind::WorkloadEntry => one(&self.workload_entries, key, Spec::WorkloadEntry),
             Kind::ConfigMap | Kind::Deployment | Kind::WorkloadGroup | Kind::Unread(_) => None,
         }
@@ -110,7 +118,7 @@ impl Inputs {
 
     /// Everything, one object at a time.
     pub(crate) fn batch(&self) -> Batch {
-        let tables: [Vec<ObjectKey>; 13] = [
+        let tables: [Vec<ObjectKey>; 15] = [
             keys(&self.destination_rules),
             keys(&self.envoy_filters),
             keys(&self.gateways),
@@ -122,7 +130,9 @@ impl Inputs {
             keys(&self.services),
             keys(&self.sidecars),
             keys(&self.slices),
+            keys(&self.traffic_extensions),
             keys(&self.virtual_services),
+            keys(&self.wasm_plugins),
             keys(&self.workload_entries),
         ];
         let objects = tables.into_iter().flatten().map(|key| {
@@ -147,7 +157,9 @@ impl Inputs {
             &self.services,
             &self.sidecars,
             &self.slices,
+            &self.traffic_extensions,
             &self.virtual_services,
+            &self.wasm_plugins,
             &self.workload_entries,
             &self.proxies,
             &self.allocations,

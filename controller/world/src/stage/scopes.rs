@@ -86,7 +86,7 @@ impl Scopes {
             (&k.services_by_namespace, &k.services),
             (&i.services, &i.pods),
             &k.policies,
-            (&k.filters_by_namespace, &i.envoy_filters, &k.patches),
+            (&k.filters_by_namespace, &i.envoy_filters, &k.patches, (&k.extensions_by_namespace, &k.extensions)),
         );
         c.derive(&mut self.classes, &[&proxies], from, scope::class);
         let clients = keys_from(&self.classes, |_, class| [class.certificates]);
