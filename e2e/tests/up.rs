@@ -238,7 +238,7 @@ fn script(name: &str, code: &str) -> String {
     )
 }
 
-/// Envoy refuses the script alone: the one before stays, and so does everything else of its listener.
+/// Envoy refuses the script alone: the one before stays, and others of its listener go on, and change.
 #[test]
 fn a_script_that_does_not_load_is_refused_alone() {
     let mut navarch = up();
@@ -247,12 +247,19 @@ fn a_script_that_does_not_load_is_refused_alone() {
             "function envoy_on_request(it) if it:headers():get(':path') == '/by-script' then it:respond({{[':status'] = '{status}'}}, '') end end"
         )
     };
+    let another = |status: u16| answers(status).replace("/by-script", "/by-another");
     navarch.save("script.yaml", &script("script", &answers(418))).unwrap();
+    navarch.save("another.yaml", &script("another", &another(419))).unwrap();
     wait_for_status(&navarch, "/by-script", 418);
+    wait_for_status(&navarch, "/by-another", 419);
 
     navarch.save("script.yaml", &script("script", "no script at all")).unwrap();
     let nack = navarch.next("a refusal", |line| line["event"] == "nack").unwrap();
     assert_eq!(nack["type"], "ecds", "{nack}");
+    assert_eq!(navarch.get("/by-script").unwrap().status, 418);
+    // Other scripts change, though the listener does not.
+    navarch.save("another.yaml", &script("another", &another(420))).unwrap();
+    wait_for_status(&navarch, "/by-another", 420);
     assert_eq!(navarch.get("/by-script").unwrap().status, 418);
     wait_for_reviews(&navarch, "reviews-v1");
 
