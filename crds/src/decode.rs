@@ -177,7 +177,7 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
             read.value
         }};
     }
-    use crate::{networking as n, security as s};
+    use crate::{extensions as x, networking as n, security as s};
     match kind {
         Kind::Namespace => Some(Spec::Namespace),
         Kind::Node => Some(Spec::Node),
@@ -199,7 +199,9 @@ fn spec(kind: Kind, mut map: Map<String, Value>, key: &ObjectKey, problems: &mut
             Spec::ServiceEntry(n::ServiceEntry { status, ..spec })
         }),
         Kind::Sidecar => read!(n::Sidecar, spec, "spec").map(|s| Spec::Sidecar(Box::new(s))),
+        Kind::TrafficExtension => read!(x::TrafficExtension, spec, "spec").map(|s| Spec::TrafficExtension(Box::new(s))),
         Kind::VirtualService => read!(n::VirtualService, spec, "spec").map(Spec::VirtualService),
+        Kind::WasmPlugin => read!(x::WasmPlugin, spec, "spec").map(|s| Spec::WasmPlugin(Box::new(s))),
         Kind::WorkloadEntry => read!(n::WorkloadEntry, spec, "spec").map(|spec| {
             let status = status(&whole);
             Spec::WorkloadEntry(n::WorkloadEntry { status, ..spec })

@@ -1,6 +1,6 @@
 //! Every field that users may set, from the types themselves.
 
-use crate::{networking as n, security as s};
+use crate::{extensions as x, networking as n, security as s};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -32,7 +32,9 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
         ("ProxyConfig", of::<n::ProxyConfig>()),
         ("ServiceEntry", of::<n::ServiceEntry>()),
         ("Sidecar", of::<n::Sidecar>()),
+        ("TrafficExtension", of::<x::TrafficExtension>()),
         ("VirtualService", of::<n::VirtualService>()),
+        ("WasmPlugin", of::<x::WasmPlugin>()),
         ("WorkloadEntry", of::<n::WorkloadEntry>()),
         ("WorkloadGroup", of::<n::WorkloadGroup>()),
     ]

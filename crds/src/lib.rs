@@ -4,6 +4,7 @@
 
 pub mod decode;
 pub mod duration;
+pub mod extensions;
 pub mod field;
 pub mod grpc_status;
 pub mod kube;

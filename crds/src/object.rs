@@ -1,6 +1,6 @@
 //! What every object has: a key and metadata; and the closed list of kinds that navarch reads.
 
-use crate::{kube, networking as n, security as s};
+use crate::{extensions as x, kube, networking as n, security as s};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,9 @@ pub enum Kind {
     Service,
     ServiceEntry,
     Sidecar,
+    TrafficExtension,
     VirtualService,
+    WasmPlugin,
     WorkloadEntry,
     WorkloadGroup,
     /// A kind that navarch does not read. No [`Object`] ever has it: it occurs only in the key of a `Problem`.
@@ -48,7 +50,9 @@ impl Kind {
             Self::Service => "Service",
             Self::ServiceEntry => "ServiceEntry",
             Self::Sidecar => "Sidecar",
+            Self::TrafficExtension => "TrafficExtension",
             Self::VirtualService => "VirtualService",
+            Self::WasmPlugin => "WasmPlugin",
             Self::WorkloadEntry => "WorkloadEntry",
             Self::WorkloadGroup => "WorkloadGroup",
             Self::Unread(name) => name,
@@ -130,7 +134,9 @@ pub enum Spec {
     Service(kube::Service),
     ServiceEntry(n::ServiceEntry),
     Sidecar(Box<n::Sidecar>),
+    TrafficExtension(Box<x::TrafficExtension>),
     VirtualService(n::VirtualService),
+    WasmPlugin(Box<x::WasmPlugin>),
     WorkloadEntry(n::WorkloadEntry),
     WorkloadGroup(Box<n::WorkloadGroup>),
 }

@@ -7,6 +7,7 @@
 
 mod destination_rule;
 mod envoy_filter;
+mod extension;
 mod gateway;
 mod header;
 mod http_route;
@@ -20,6 +21,7 @@ mod server_tls;
 mod service;
 mod service_entry;
 mod sidecar;
+mod target;
 mod traffic_policy;
 pub(crate) mod translated;
 mod unreachable;
@@ -43,7 +45,9 @@ pub fn object(object: &Object) -> Vec<Problem> {
         Spec::Service(service) => service::validate(service, object, &mut report),
         Spec::ServiceEntry(entry) => service_entry::validate(entry, object, &mut report),
         Spec::Sidecar(sidecar) => sidecar::validate(sidecar, object, &mut report),
+        Spec::TrafficExtension(it) => extension::traffic_extension(it, &mut report),
         Spec::VirtualService(service) => virtual_service::validate(service, object, &mut report),
+        Spec::WasmPlugin(it) => extension::wasm_plugin(it, &mut report),
         Spec::WorkloadEntry(entry) => workload_entry::validate(entry, &mut report),
         Spec::WorkloadGroup(group) => workload_group::validate(group, &mut report),
         Spec::ConfigMap(_)

@@ -79,7 +79,11 @@ fn static_bootstrap(produced: &Produced) -> Result<Value> {
     clusters.push(agent());
     clusters.extend(produced.of(TypeUrl::Cluster).iter().map(|it| with_endpoints(it.clone(), &endpoints)));
     let mut listeners = produced.of(TypeUrl::Listener).to_vec();
-    listeners.iter_mut().for_each(|listener| with_routes(listener, &routes));
+    let extensions = by_name(TypeUrl::Extension, "name");
+    for listener in &mut listeners {
+        with_routes(listener, &routes);
+        with_extensions(listener, &extensions);
+    }
     // A table that no listener names is judged, too.
     listeners.extend(unused(&listeners, &routes));
     resources["listeners"] = listeners.into();
@@ -133,6 +137,27 @@ fn with_routes(value: &mut Value, routes: &BTreeMap<String, &Value>) {
         }
         _ => {}
     }
+}
+
+/// Puts what ECDS has in the place of its name. Modules stay names: their files are somewhere else.
+fn with_extensions(value: &mut Value, extensions: &BTreeMap<String, &Value>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| with_extensions(item, extensions)),
+        Value::Object(fields) => {
+            let named = fields.get("name").and_then(Value::as_str).and_then(|name| extensions.get(name));
+            let config = named.map(|it| &it["typedConfig"]).filter(|it| !is_module(it));
+            if let Some(config) = config.filter(|_| fields.contains_key("configDiscovery")) {
+                fields.remove("configDiscovery");
+                fields.insert("typedConfig".to_owned(), config.clone());
+            }
+            fields.values_mut().for_each(|field| with_extensions(field, extensions));
+        }
+        _ => {}
+    }
+}
+
+fn is_module(config: &Value) -> bool {
+    config["@type"].as_str().is_some_and(|it| it.ends_with(".wasm.v3.Wasm"))
 }
 
 /// A listener for each route table that is not inline anywhere.

@@ -149,7 +149,7 @@ const PRIVATE_KEYS: &[&str] = &[
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tm", "p/w/")];
 
 const GOLDEN: &[&str] = &["input.yaml", "proxy.yaml", "calls.txt", "lds.yaml", "rds.yaml", "cds.yaml", "eds.yaml"];
-const GOLDEN_OPTIONAL: &[&str] = &["nds.yaml", "problems.txt"];
+const GOLDEN_OPTIONAL: &[&str] = &["nds.yaml", "ecds.yaml", "problems.txt"];
 
 #[test]
 fn crates_point_one_way() {

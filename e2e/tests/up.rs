@@ -232,6 +232,44 @@ fn wait_for_status(navarch: &Navarch, path: &str, status: u16) {
     }
 }
 
+fn script(name: &str, code: &str) -> String {
+    format!(
+        "apiVersion: extensions.istio.io/v1alpha1\nkind: TrafficExtension\nmetadata: {{name: {name}, namespace: istio-system}}\nspec:\n  selector: {{matchLabels: {{istio: ingressgateway}}}}\n  lua: {{inlineCode: \"{code}\"}}\n"
+    )
+}
+
+/// Envoy refuses the script alone: the one before stays, and others of its listener go on, and change.
+#[test]
+fn a_script_that_does_not_load_is_refused_alone() {
+    let mut navarch = up();
+    let answers = |status: u16| {
+        format!(
+            "function envoy_on_request(it) if it:headers():get(':path') == '/by-script' then it:respond({{[':status'] = '{status}'}}, '') end end"
+        )
+    };
+    let another = |status: u16| answers(status).replace("/by-script", "/by-another");
+    navarch.save("script.yaml", &script("script", &answers(418))).unwrap();
+    navarch.save("another.yaml", &script("another", &another(419))).unwrap();
+    wait_for_status(&navarch, "/by-script", 418);
+    wait_for_status(&navarch, "/by-another", 419);
+
+    navarch.save("script.yaml", &script("script", "no script at all")).unwrap();
+    let nack = navarch.next("a refusal", |line| line["event"] == "nack").unwrap();
+    assert_eq!(nack["type"], "ecds", "{nack}");
+    assert_eq!(navarch.get("/by-script").unwrap().status, 418);
+    // Other scripts change, though the listener does not.
+    navarch.save("another.yaml", &script("another", &another(420))).unwrap();
+    wait_for_status(&navarch, "/by-another", 420);
+    assert_eq!(navarch.get("/by-script").unwrap().status, 418);
+    wait_for_reviews(&navarch, "reviews-v1");
+
+    navarch.save("script.yaml", &script("script", &answers(420))).unwrap();
+    wait_for_status(&navarch, "/by-script", 420);
+    assert!(navarch.nacks.iter().all(|it| it["type"] == "ecds"), "{:?}", navarch.nacks);
+    navarch.nacks.clear();
+    end(&mut navarch);
+}
+
 /// A filter with its configuration in place, and one that takes it by ECDS. What Envoy would refuse beside them is
 /// left out and reported, and they stay.
 #[test]

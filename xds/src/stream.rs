@@ -522,6 +522,11 @@ fn content<'a>(
     // State of the world has no word for "it is gone" in most types.
     let is_silent = protocol == Protocol::Sotw && !subscription.is_full_state();
     for (name, have) in std::mem::take(&mut subscription.due) {
+        // Envoy refuses a response whole: a filter that it cannot load must not take others along.
+        if subscription.kind == TypeUrl::Extension && !content.sent.is_empty() {
+            subscription.due.insert(name, have);
+            continue;
+        }
         match (layers.get(&name), have) {
             (Some(resource), Have::This(version)) if version == resource.version => {}
             (Some(resource), have) => {

@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod endpoint;
 pub mod envoy_filter;
+pub mod extension;
 pub mod forward_proxy;
 pub mod listener;
 pub mod message;

@@ -28,6 +28,11 @@ pub const BLOCK_ALL: &str = "block_all";
 /// The route that a service has without a VirtualService.
 pub const DEFAULT_ROUTE: &str = "default";
 
+/// The filter and the configuration of a TrafficExtension. A WasmPlugin is one, too.
+pub fn extension(owner: &ObjectKey) -> String {
+    format!("extensions.istio.io/trafficextension/{}.{}", owner.namespace, owner.name)
+}
+
 /// `outbound|PORT|SUBSET|HOST`, the port being the service's; also the name of the load assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboundCluster<'a> {

@@ -1,8 +1,9 @@
-//! Which EnvoyFilters reach a proxy.
+//! Which EnvoyFilters reach a proxy, beside the extensions that do.
 
 use crate::catalog::{Groups, Objects};
+use crate::extension::{self, ExtensionTables};
 use crate::key::Instance;
-use crds::networking::EnvoyFilter;
+use crds::networking::{EnvoyFilter, TargetReference};
 use crds::{ObjectKey, Problem};
 use model::service::Age;
 use model::{Proxy, ProxyKind, label};
@@ -19,7 +20,7 @@ pub(crate) struct Compiled {
 }
 
 pub(crate) type FilterTables<'t> =
-    (&'t Groups<Arc<str>, ObjectKey>, &'t Objects<EnvoyFilter>, &'t Table<ObjectKey, Compiled>);
+    (&'t Groups<Arc<str>, ObjectKey>, &'t Objects<EnvoyFilter>, &'t Table<ObjectKey, Compiled>, ExtensionTables<'t>);
 
 pub(crate) fn compiled(reads: &mut Reads, filters: &Objects<EnvoyFilter>, key: &ObjectKey) -> Option<Compiled> {
     let filter = reads.get(filters, key)?;
@@ -31,19 +32,20 @@ pub(crate) fn compiled(reads: &mut Reads, filters: &Objects<EnvoyFilter>, key: &
 /// `instances` are a gateway's.
 pub(crate) fn patches_of(
     reads: &mut Reads,
-    (by_namespace, filters, compiled): FilterTables<'_>,
+    (by_namespace, filters, compiled, extensions): FilterTables<'_>,
     (proxy, root): (&Proxy, &str),
     instances: &[Instance],
 ) -> Arc<Patches> {
+    let extensions = extension::extensions_of(reads, extensions, (proxy, root));
     let root: Arc<str> = root.into();
     let namespaces = [Some(&root), Some(&proxy.namespace).filter(|it| **it != root)];
     let mut selected = vec![];
     for (rank, namespace) in namespaces.into_iter().flatten().enumerate() {
         let members = reads.members(by_namespace, filters, namespace);
-        let selecting = members.filter(|(_, it)| selects(&it.spec, proxy));
+        let selecting = members.filter(|(_, it)| selects(&it.spec, namespace, proxy));
         selected.extend(selecting.map(|(key, it)| (it.spec.priority, rank, Age::new(&it.meta), key.clone())));
     }
-    if selected.is_empty() {
+    if selected.is_empty() && extensions.is_empty() {
         return Arc::default();
     }
     selected.sort();
@@ -54,9 +56,9 @@ pub(crate) fn patches_of(
         patches.extend(of.iter().filter(|it| it.selects(client)).cloned());
     }
     let ports = if proxy.kind == ProxyKind::Router { ports(instances) } else { BTreeMap::new() };
-    match patches.is_empty() {
+    match patches.is_empty() && extensions.is_empty() {
         true => Arc::default(),
-        false => Arc::new(Patches::new(patches, ports)),
+        false => Arc::new(Patches::new(patches, extensions, ports)),
     }
 }
 
@@ -72,11 +74,22 @@ fn ports(instances: &[Instance]) -> BTreeMap<u16, BTreeSet<u16>> {
 /// The label of the pods of a Gateway of the Gateway API.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
-/// Services and ServiceEntries are targets in waypoints, of which there are none.
-fn selects(filter: &EnvoyFilter, proxy: &Proxy) -> bool {
-    if !filter.target_refs.is_empty() {
+/// Whether a policy with these labels or targets, of this namespace, is for the proxy. Services and ServiceEntries are
+/// targets in waypoints, of which there are none.
+pub(crate) fn attaches(
+    labels: &BTreeMap<String, String>,
+    (targets, namespace): (&[TargetReference], &Arc<str>),
+    proxy: &Proxy,
+) -> bool {
+    if !targets.is_empty() {
         let own = proxy.labels.get(GATEWAY_NAME);
-        return filter.target_refs.iter().any(|it| it.kind == "Gateway" && own == Some(&it.name));
+        let is_own = |it: &TargetReference| it.kind == "Gateway" && own == Some(&it.name);
+        return *namespace == proxy.namespace && targets.iter().any(is_own);
     }
-    filter.workload_selector.as_ref().is_none_or(|it| label::selects(&it.labels, &proxy.labels))
+    label::selects(labels, &proxy.labels)
+}
+
+fn selects(filter: &EnvoyFilter, namespace: &Arc<str>, proxy: &Proxy) -> bool {
+    let labels = filter.workload_selector.as_ref().map(|it| &it.labels);
+    attaches(labels.unwrap_or(&BTreeMap::new()), (&filter.target_refs, namespace), proxy)
 }

@@ -1,6 +1,6 @@
 //! The one door in: batches of objects and proxies, sorted into input tables.
 
-use crds::{Kind, Meta, Object, ObjectKey, Spec, kube, networking as n, security as s};
+use crds::{Kind, Meta, Object, ObjectKey, Spec, extensions as x, kube, networking as n, security as s};
 use model::Proxy;
 use xds::ConnectionId;
 
@@ -38,7 +38,9 @@ pub(crate) struct Sorted {
     pub(crate) services: Rows<kube::Service>,
     pub(crate) sidecars: Rows<n::Sidecar>,
     pub(crate) slices: Rows<kube::EndpointSlice>,
+    pub(crate) traffic_extensions: Rows<x::TrafficExtension>,
     pub(crate) virtual_services: Rows<n::VirtualService>,
+    pub(crate) wasm_plugins: Rows<x::WasmPlugin>,
     pub(crate) workload_entries: Rows<n::WorkloadEntry>,
     pub(crate) workload_groups: Rows<n::WorkloadGroup>,
 }
@@ -73,7 +75,9 @@ impl Sorted {
             Spec::Service(spec) => put(&mut self.services, key, meta, spec),
             Spec::ServiceEntry(spec) => put(&mut self.service_entries, key, meta, spec),
             Spec::Sidecar(spec) => put(&mut self.sidecars, key, meta, *spec),
+            Spec::TrafficExtension(spec) => put(&mut self.traffic_extensions, key, meta, *spec),
             Spec::VirtualService(spec) => put(&mut self.virtual_services, key, meta, spec),
+            Spec::WasmPlugin(spec) => put(&mut self.wasm_plugins, key, meta, *spec),
             Spec::WorkloadEntry(spec) => put(&mut self.workload_entries, key, meta, spec),
             Spec::WorkloadGroup(spec) => put(&mut self.workload_groups, key, meta, *spec),
             Spec::Deployment(_) => {}
@@ -95,7 +99,9 @@ impl Sorted {
             Kind::Service => self.services.push((key, None)),
             Kind::ServiceEntry => self.service_entries.push((key, None)),
             Kind::Sidecar => self.sidecars.push((key, None)),
+            Kind::TrafficExtension => self.traffic_extensions.push((key, None)),
             Kind::VirtualService => self.virtual_services.push((key, None)),
+            Kind::WasmPlugin => self.wasm_plugins.push((key, None)),
             Kind::WorkloadEntry => self.workload_entries.push((key, None)),
             Kind::WorkloadGroup => self.workload_groups.push((key, None)),
             Kind::Deployment | Kind::Unread(_) => {}

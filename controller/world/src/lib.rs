@@ -8,6 +8,7 @@
 
 mod catalog;
 mod envoy_filter;
+mod extension;
 mod gateway;
 mod inbound;
 mod input;

@@ -6,7 +6,7 @@ use imbl::ordmap::DiffItem;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tables::Table;
-use translate::envoy_filter::{Applied, Context, Patch, Patches};
+use translate::envoy_filter::{Applied, Context, Patches};
 use xds::{Layer, SetName, TypeUrl};
 
 /// A set for the proxies that these patches reach.
@@ -116,17 +116,15 @@ impl Patcher {
 
     /// A patch that some proxy has, and that finds nothing anywhere, is said to match nothing.
     fn found_problems(&self) -> Vec<Problem> {
-        let mut problems: BTreeSet<Problem> = BTreeSet::new();
-        let (mut in_use, mut hit): (BTreeMap<_, &Patch>, BTreeSet<&Arc<str>>) = Default::default();
-        let patches: BTreeMap<_, _> = self.sets.keys().map(|it| ((it.context, &it.patches.id), &it.patches)).collect();
-        for ((context, _), patches) in patches {
-            in_use.extend(patches.all().filter(|it| it.is_for(context)).map(|it| (&it.id, &**it)));
-        }
+        let (mut problems, mut hit): (BTreeSet<Problem>, BTreeSet<&Arc<str>>) = Default::default();
         for found in self.sets.values().flat_map(|it| it.found.values()) {
             hit.extend(&found.hits);
             problems.extend(found.problems.iter().cloned());
         }
-        problems.extend(in_use.iter().filter(|(id, _)| !hit.contains(*id)).map(|(_, it)| it.unmatched()));
+        let patches: BTreeMap<_, _> = self.sets.keys().map(|it| ((it.context, &it.patches.id), &it.patches)).collect();
+        for ((context, _), patches) in patches {
+            problems.extend(patches.unmatched(context, &hit));
+        }
         problems.into_iter().collect()
     }
 }

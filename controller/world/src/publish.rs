@@ -191,6 +191,7 @@ pub(crate) struct Publisher {
     gateway_listeners: Ledger<crate::gateway::GatewaySlot>,
     filters: Ledger<ObjectKey>,
     proxy_configs: Ledger<Arc<str>>,
+    extensions: Ledger<ObjectKey>,
     patcher: Patcher,
     patched: Vec<Problem>,
     mesh: Vec<Problem>,
@@ -271,6 +272,7 @@ impl Publisher {
             self.gateway_listeners.update(&x.gateway_listeners, |it| &it.problems),
             self.filters.update(&k.patches, |it| &it.problems),
             self.proxy_configs.update(&k.passed_over, |it| it),
+            self.extensions.update(&k.extensions, |it| &it.problems),
             self.patched != self.patcher.problems(),
             self.mesh != mesh,
         ];
@@ -295,6 +297,7 @@ impl Publisher {
         let all = all.chain(self.inbound.0.values()).chain(self.gateways.0.values());
         let all = all.chain(self.gateway_listeners.0.values()).chain(self.filters.0.values());
         let all = all.chain(self.proxy_configs.0.values());
+        let all = all.chain(self.extensions.0.values());
         let all = all.flatten().chain(&self.patched).chain(mesh);
         all.cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }

@@ -2,7 +2,7 @@
 //! gives them.
 
 use crds::mesh_config::InterceptionMode;
-use crds::{Kind, Meta, Object, ObjectKey, Spec, StringMatch, kube, networking as n};
+use crds::{Kind, Meta, Object, ObjectKey, Spec, StringMatch, extensions as x, kube, networking as n};
 use model::{Certificates, DnsCapture, Locality, LowPorts, Proxy, ProxyKind};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -218,6 +218,26 @@ fn filter(dice: &mut Dice) -> Spec {
     }))
 }
 
+fn extension(dice: &mut Dice) -> x::TrafficExtension {
+    let modes = [x::WorkloadMode::Undefined, x::WorkloadMode::Client, x::WorkloadMode::Server];
+    let ports = if dice.often() { vec![] } else { vec![n::PortSelector { number: 80 }] };
+    x::TrafficExtension {
+        selector: dice.often().then(|| n::MatchLabels { match_labels: labels(dice.pick(&["x", "y", "gate"])) }),
+        phase: [x::Phase::Authn, x::Phase::Unspecified][dice.roll(2)],
+        priority: dice.often().then(|| dice.roll(2) as i32),
+        r#match: vec![x::TrafficSelector { mode: modes[dice.roll(3)], ports }],
+        lua: Some(x::Lua { inline_code: "function envoy_on_request(it) end".into() }),
+        ..Default::default()
+    }
+}
+
+fn plugin(dice: &mut Dice) -> Spec {
+    let x::TrafficExtension { selector, phase, priority, r#match, .. } = extension(dice);
+    let url = ["file:///a.wasm", "file:///b.wasm"][dice.roll(2)].into();
+    let plugin = x::WasmPlugin { selector, phase, priority, r#match, url, ..Default::default() };
+    Spec::WasmPlugin(Box::new(plugin))
+}
+
 fn object(dice: &mut Dice) -> Object {
     let kinds = [
         Kind::Service,
@@ -228,9 +248,11 @@ fn object(dice: &mut Dice) -> Object {
         Kind::Gateway,
         Kind::Sidecar,
         Kind::EnvoyFilter,
+        Kind::TrafficExtension,
+        Kind::WasmPlugin,
     ];
     // Services and routes matter most.
-    let kind = kinds[[0, 0, 0, 1, 1, 2, 3, 3, 4, 4, 4, 5, 6, 7][dice.roll(14)]];
+    let kind = kinds[[0, 0, 0, 1, 1, 2, 3, 3, 4, 4, 4, 5, 6, 7, 8, 9][dice.roll(16)]];
     let namespace = dice.pick(&NAMESPACES);
     let name = if kind == Kind::Gateway { "gate" } else { dice.pick(&["x", "y"]) };
     let spec = match kind {
@@ -241,6 +263,8 @@ fn object(dice: &mut Dice) -> Object {
         Kind::VirtualService => routes(dice),
         Kind::Gateway => gateway(dice),
         Kind::EnvoyFilter => filter(dice),
+        Kind::TrafficExtension => Spec::TrafficExtension(Box::new(extension(dice))),
+        Kind::WasmPlugin => plugin(dice),
         _ => sidecar(dice),
     };
     let own = Arc::new([("kubernetes.io/service-name".to_owned(), name.to_owned())].into());

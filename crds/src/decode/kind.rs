@@ -23,6 +23,8 @@ const READ: &[(&str, &[&str], Kind)] = &[
     ("", &["v1"], Kind::Service),
     ("apps", &["v1"], Kind::Deployment),
     ("discovery.k8s.io", &["v1"], Kind::EndpointSlice),
+    (EXTENSIONS, &["v1alpha1"], Kind::TrafficExtension),
+    (EXTENSIONS, &["v1alpha1"], Kind::WasmPlugin),
     (NETWORKING, ISTIO_VERSIONS, Kind::DestinationRule),
     (NETWORKING, &["v1alpha3"], Kind::EnvoyFilter),
     (NETWORKING, ISTIO_VERSIONS, Kind::Gateway),
@@ -35,6 +37,7 @@ const READ: &[(&str, &[&str], Kind)] = &[
     (SECURITY, &["v1", "v1beta1"], Kind::PeerAuthentication),
 ];
 
+const EXTENSIONS: &str = "extensions.istio.io";
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
 const ISTIO_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha3"];
@@ -44,8 +47,6 @@ const NOT_TRANSLATED: &[(&str, &str)] = &[
     (SECURITY, "AuthorizationPolicy"),
     (SECURITY, "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),
-    ("extensions.istio.io", "TrafficExtension"),
-    ("extensions.istio.io", "WasmPlugin"),
     ("install.istio.io", "IstioOperator"),
     ("gateway.networking.k8s.io", "BackendTLSPolicy"),
     ("gateway.networking.k8s.io", "Gateway"),
@@ -89,7 +90,7 @@ const SKIPPED: &[(&str, &[&str])] = &[
 ];
 
 pub(super) fn is_istio(kind: Kind) -> bool {
-    READ.iter().any(|(group, _, read)| [NETWORKING, SECURITY].contains(group) && *read == kind)
+    READ.iter().any(|(group, _, read)| [EXTENSIONS, NETWORKING, SECURITY].contains(group) && *read == kind)
 }
 
 pub(super) fn find(api_version: &str, name: &str) -> Known {

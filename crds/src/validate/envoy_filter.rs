@@ -1,44 +1,16 @@
 //! EnvoyFilter (`ValidateEnvoyFilter`). Whether a patch's value is a message of Envoy's is found where it is compiled.
 
 use super::report::Report;
-use super::rule;
+use super::target;
 use crate::networking::{ApplyTo, ConfigPatch, EnvoyFilter, Operation, PatchContext};
 
 /// Istio's limit, beyond which a regex matches nothing.
 const REGEX_MAX: usize = 1024;
-const TARGETS_MAX: usize = 16;
-/// What a target may be: its group and kind. Without a group it is of the core.
-const TARGETS: [(&str, &str); 5] = [
-    ("gateway.networking.k8s.io", "Gateway"),
-    ("gateway.networking.k8s.io", "GatewayClass"),
-    ("", "Service"),
-    ("core", "Service"),
-    ("networking.istio.io", "ServiceEntry"),
-];
 const HTTP_CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
 pub(super) fn validate(filter: &EnvoyFilter, report: &mut Report<'_>) {
-    if let Some(selector) = &filter.workload_selector {
-        report.check("spec.workloadSelector.labels", rule::selector(&selector.labels));
-        if !filter.target_refs.is_empty() {
-            report.error("spec", "only one of targetRefs or workloadSelector can be set");
-        }
-    }
-    if filter.target_refs.len() > TARGETS_MAX {
-        report.error("spec.targetRefs", format!("at most {TARGETS_MAX} are allowed"));
-    }
-    for (i, target) in filter.target_refs.iter().enumerate() {
-        let at = format!("spec.targetRefs[{i}]");
-        if target.name.is_empty() || target.kind.is_empty() {
-            report.error(&at, "name and kind must be set");
-        }
-        if !target.kind.is_empty() && !TARGETS.contains(&(target.group.as_str(), target.kind.as_str())) {
-            report.error(&at, "must be a Gateway, GatewayClass, Service or ServiceEntry");
-        }
-        if !target.namespace.is_empty() {
-            report.error(format!("{at}.namespace"), "a target has to be in the same namespace");
-        }
-    }
+    let labels = filter.workload_selector.as_ref().map(|it| &it.labels);
+    target::validate(("workloadSelector.labels", labels), &filter.target_refs, report);
     for (i, patch) in filter.config_patches.iter().enumerate() {
         config_patch(patch, &format!("spec.configPatches[{i}]"), filter.priority, report);
     }

@@ -2,6 +2,7 @@
 //! its line, and nothing else.
 
 use super::report::Report;
+use crate::extensions::{TrafficExtension, Wasm};
 use crate::networking::{ClientTls, ClientTlsMode, DestinationRule, Gateway, LoadBalancer, ServerTls, ServerTlsMode};
 use crate::{Reason, Spec};
 
@@ -27,10 +28,16 @@ const SERVER_TLS: &[Line<ServerTls>] = &[
     ("caCertCredentialName", |tls| tls.needs_credentials() && !tls.ca_cert_credential_name.is_empty()),
 ];
 
+/// Whoever would fetch it is not there yet: the filter is left out.
+const WASM: &[Line<Wasm>] =
+    &[("url", |wasm| wasm.is_remote()), ("imagePullSecret", |wasm| !wasm.image_pull_secret.is_empty())];
+
 pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
     match spec {
         Spec::DestinationRule(rule) => destination_rule(rule, report),
         Spec::Gateway(gateway) => self::gateway(gateway, report),
+        Spec::TrafficExtension(it) => module(it, "spec.wasm", report),
+        Spec::WasmPlugin(it) => module(&it.extension(), "spec", report),
         _ => {}
     }
 }
@@ -38,6 +45,12 @@ pub(super) fn remarks(spec: &Spec, report: &mut Report<'_>) {
 fn lines<T>(table: &[Line<T>], value: &T, at: &str, report: &mut Report<'_>) {
     for (field, _) in table.iter().filter(|(_, is_set)| is_set(value)) {
         report.add(format!("{at}.{field}"), Reason::NotTranslated);
+    }
+}
+
+fn module(extension: &TrafficExtension, at: &str, report: &mut Report<'_>) {
+    if let Some(wasm) = &extension.wasm {
+        lines(WASM, wasm, at, report);
     }
 }
 

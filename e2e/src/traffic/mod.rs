@@ -31,12 +31,12 @@ const HTTP_PROXY_PORT: u16 = 15002;
 /// The callers of `mesh.yaml`, in whose names requests are sent.
 const CALLERS: [&str; 4] = ["client", "other", "scoped", "proxied"];
 /// Of their sidecars' listeners, where a case is about one: `from: client:8000`.
-const PORTS: [u16; 21] = [
+const PORTS: [u16; 26] = [
     8000, 8001, 8002, 9000, 9001, 9002, 9003, 9010, 9011, 9012, 9013, 9014, 9015, 9016, 9017, 9018, 9019, 9021, 9022,
-    9023, 9024,
+    9023, 9024, 9030, 9031, 9032, 9033, 9034,
 ];
 /// Of the gateway, beside 8080.
-const GATEWAY_PORTS: [u16; 4] = [8081, 8082, 8083, 8443];
+const GATEWAY_PORTS: [u16; 5] = [8081, 8082, 8083, 8084, 8443];
 const MESH: &str = "mesh.yaml";
 
 /// A group of cases: a file.

@@ -1,11 +1,12 @@
-//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text, behind TLS, and behind a forward proxy.
+//! What the mesh does not know: an echo on a port of 127.0.0.1, in plain text, behind TLS, and behind a forward proxy;
+//! and a filter's module.
 
 use super::keys::Keys;
 use anyhow::Result;
 use controller::service::{Identity, Service, Speaks};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,12 +22,13 @@ pub(super) struct Outside {
     tls_port: u16,
     proxy_port: u16,
     files: BTreeMap<&'static str, String>,
+    module: PathBuf,
     _plain: Service,
     _tasks: JoinSet<()>,
 }
 
 impl Outside {
-    /// The keys' files are written into the folder.
+    /// The keys' files and the module are written into the folder.
     pub(super) async fn start(folder: &Path, keys: &Keys) -> Result<Self> {
         let identity = Identity {
             pod: "outside".to_owned(),
@@ -38,6 +40,8 @@ impl Outside {
         };
         let plain = Service::start(identity, &[((Ipv4Addr::LOCALHOST, 0).into(), Speaks::Http)]).await?;
         let address = plain.addresses[0];
+        let module = folder.join("module.wasm");
+        std::fs::write(&module, wat::parse_str(include_str!("module.wat"))?)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let tls_port = listener.local_addr()?.port();
         let mut tasks = JoinSet::new();
@@ -49,6 +53,7 @@ impl Outside {
             port: address.port(),
             tls_port,
             proxy_port,
+            module,
             files: keys.write(folder)?,
             _plain: plain,
             _tasks: tasks,
@@ -60,7 +65,8 @@ impl Outside {
         let ports = text
             .replace("$OUTSIDE_PORT", &self.port.to_string())
             .replace("$OUTSIDE_TLS_PORT", &self.tls_port.to_string())
-            .replace("$OUTSIDE_PROXY_PORT", &self.proxy_port.to_string());
+            .replace("$OUTSIDE_PROXY_PORT", &self.proxy_port.to_string())
+            .replace("$MODULE", &self.module.to_string_lossy());
         // Names that begin like others come first.
         self.files.iter().rev().fold(ports, |text, (name, value)| text.replace(&format!("${name}"), value))
     }

@@ -234,6 +234,11 @@ fn route_configuration(
 /// makes Envoy choose again (`clear_route_cache`) or answers itself.
 fn pass_filter(walk: &mut Walk<'_>, filter: &HttpFilter, path: &str) -> Result<(), Stop> {
     let path = format!("{path}.http_filters[{}]", filter.name);
+    // Whatever is discovered is somebody's own: it is taken to let the call pass.
+    if let Some(http_filter::ConfigType::ConfigDiscovery(_)) = &filter.config_type {
+        gate(walk, &filter.name);
+        return Ok(());
+    }
     let Some(http_filter::ConfigType::TypedConfig(any)) = &filter.config_type else { return Err(unsupported(path)) };
     let name = message_name(any);
     if ISTIO_FILTERS.contains(&name) {

@@ -37,6 +37,11 @@ pub(super) fn serve(
     let mut cluster_from_sni = None;
     for filter in &chain.filters {
         let filter_path = format!("{path}.filters[{}]", filter.name);
+        // Whatever is discovered is somebody's own: it is taken to let the call pass.
+        if let Some(ConfigType::ConfigDiscovery(_)) = &filter.config_type {
+            gate(walk, &filter.name);
+            continue;
+        }
         let Some(ConfigType::TypedConfig(any)) = &filter.config_type else { return Err(unsupported(filter_path)) };
         let name = message_name(any);
         let kind = name.strip_prefix("envoy.extensions.filters.network.").unwrap_or(name);

@@ -7,6 +7,7 @@ const CDS: TypeUrl = TypeUrl::Cluster;
 const EDS: TypeUrl = TypeUrl::Endpoint;
 const LDS: TypeUrl = TypeUrl::Listener;
 const RDS: TypeUrl = TypeUrl::Route;
+const ECDS: TypeUrl = TypeUrl::Extension;
 
 const BOTH: [Protocol; 2] = [Protocol::Sotw, Protocol::Delta];
 
@@ -228,5 +229,30 @@ fn x48_after_a_nack_old_content_is_a_new_version() {
         assert_eq!((&recovery.names, &recovery.bodies), (&accepted.names, &accepted.bodies));
         assert_ne!(recovery.version, accepted.version);
         assert_ne!(recovery.version, refused.version);
+    }
+}
+
+#[test]
+fn x93_a_refused_filter_takes_no_other_along() {
+    for protocol in BOTH {
+        let mut wire = Wire::new(protocol, &[(ECDS, "a", "1"), (ECDS, "b", "1"), (ECDS, "c", "1")]);
+        wire.ask(ECDS, &["a", "b", "c"]);
+        for name in ["a", "b", "c"] {
+            let said = wire.one();
+            assert_eq!(said.names, [name]);
+            if name == "b" {
+                wire.nack(&said, "bad")
+            } else {
+                wire.ack(&said)
+            };
+        }
+        wire.silent();
+        wire.put(ECDS, "a", "2");
+        let said = wire.one();
+        assert_eq!(said.names, ["a"]);
+        wire.ack(&said);
+        wire.silent();
+        wire.put(ECDS, "b", "2");
+        assert_eq!(wire.one().names, ["b"]);
     }
 }

@@ -3,6 +3,7 @@
 use super::cluster::merge_socket;
 use super::list::{by_class, edit, lists, merge_any};
 use super::{Done, Patch, Patched, Selected, Tally, matching, route, structure};
+use crate::extension;
 use crds::networking::{ApplyTo, Operation};
 use prost::{Message, Name};
 use xds::TypeUrl;
@@ -36,6 +37,7 @@ impl Patched for Listener {
     }
 
     fn patch(mut self, patches: &Selected<'_>, tally: &mut Tally) -> Option<Self> {
+        tally.hits.extend(extension::apply(&mut self, patches.context, &patches.patches.extensions));
         for patch in patches.of(ApplyTo::Listener).filter(|it| it.operation != Operation::Add) {
             if !matching::listener(patch, &self) {
                 continue;

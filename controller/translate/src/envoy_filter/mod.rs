@@ -14,6 +14,7 @@ mod structure;
 
 pub use patch::{Client, Patch};
 
+use crate::extension::Extension;
 use crds::networking::{ApplyTo, Operation, PatchContext};
 use crds::{Problem, Reason};
 use prost::{Message, Name};
@@ -45,12 +46,13 @@ impl Context {
     }
 }
 
-/// The patches that reach a proxy, in the order in which they are applied.
+/// The patches that reach a proxy, in the order in which they are applied, after what extensions put in.
 #[derive(Clone, Debug, Default)]
 pub struct Patches {
     /// Equal for equal patches; empty for none.
     pub id: Arc<str>,
     of: BTreeMap<ApplyTo, Vec<Arc<Patch>>>,
+    extensions: Vec<Arc<Extension>>,
     /// A gateway's ports, and those of its Services that lead there.
     ports: BTreeMap<u16, BTreeSet<u16>>,
 }
@@ -162,23 +164,31 @@ impl Tally {
 }
 
 impl Patches {
-    /// `patches` in order; `ports` for gateways.
-    pub fn new(patches: Vec<Arc<Patch>>, ports: BTreeMap<u16, BTreeSet<u16>>) -> Self {
-        let ids: Vec<&str> = patches.iter().map(|it| &*it.id).collect();
+    /// `patches` and `extensions` in order; `ports` for gateways.
+    pub fn new(patches: Vec<Arc<Patch>>, extensions: Vec<Arc<Extension>>, ports: BTreeMap<u16, BTreeSet<u16>>) -> Self {
+        let ids = patches.iter().map(|it| &*it.id).chain(extensions.iter().map(|it| &*it.id));
+        let ids: Vec<&str> = ids.collect();
         let id = Version::of(format!("{ids:?} {ports:?}").as_bytes()).to_string();
         let mut of: BTreeMap<ApplyTo, Vec<Arc<Patch>>> = BTreeMap::new();
         for patch in patches {
             of.entry(patch.apply_to).or_default().push(patch);
         }
-        Self { id: id.into(), of, ports }
+        Self { id: id.into(), of, extensions, ports }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.of.is_empty()
+        self.of.is_empty() && self.extensions.is_empty()
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Patch>> {
-        self.of.values().flatten()
+    /// What did nothing though it is for such resources.
+    pub fn unmatched(&self, context: Context, hits: &BTreeSet<&Arc<str>>) -> impl Iterator<Item = Problem> {
+        let patches = self.of.values().flatten().filter(move |it| it.is_for(context) && !hits.contains(&it.id));
+        let extensions = self.extensions.iter().filter(move |it| it.is_for(context) && !hits.contains(&it.id));
+        patches.map(|it| it.unmatched()).chain(extensions.map(|it| it.unmatched()))
+    }
+
+    fn extend(&self, context: Context) -> bool {
+        self.extensions.iter().any(|it| it.is_for(context))
     }
 
     /// Whether resources of this kind may be changed at all.
@@ -186,7 +196,7 @@ impl Patches {
         let selected = Selected { context, patches: self, only: Only::All };
         match kind {
             TypeUrl::Cluster => !selected.is_empty(Cluster::APPLY_TO),
-            TypeUrl::Listener => !selected.is_empty(Listener::APPLY_TO),
+            TypeUrl::Listener => !selected.is_empty(Listener::APPLY_TO) || self.extend(context),
             TypeUrl::Route => !selected.is_empty(RouteConfiguration::APPLY_TO),
             _ => false,
         }
@@ -197,6 +207,7 @@ impl Patches {
         let apply_to = match kind {
             TypeUrl::Cluster => ApplyTo::Cluster,
             TypeUrl::Listener => ApplyTo::Listener,
+            TypeUrl::Extension if context != Context::Inbound && !self.extensions.is_empty() => return true,
             TypeUrl::Extension => ApplyTo::ExtensionConfig,
             _ => return false,
         };
@@ -221,8 +232,7 @@ impl Patches {
     }
 
     fn applied<M: Patched>(&self, context: Context, resource: &Arc<Resource>) -> Applied {
-        let selected = Selected { context, patches: self, only: Only::All };
-        if selected.is_empty(M::APPLY_TO) {
+        if !self.concern(context, M::KIND) {
             return Applied::unchanged(resource);
         }
         // What was encoded here decodes here.
@@ -298,13 +308,16 @@ impl Patches {
     fn extensions(&self, context: Context) -> Vec<(Arc<str>, Applied)> {
         let selected = Selected { context, patches: self, only: Only::All };
         let adds = selected.of(ApplyTo::ExtensionConfig).filter(|it| it.operation == Operation::Add);
-        adds.map(|patch| {
+        let adds = adds.map(|patch| {
             let message: TypedExtensionConfig = patch.message();
             let refused = first_violation(TypeUrl::Extension, &message);
             let resource = Arc::new(Resource::whole(message.name.as_str(), &message));
             (resource.name.clone(), added(patch, "TypedExtensionConfig", resource, refused))
-        })
-        .collect()
+        });
+        // Once for all sides.
+        let own = self.extensions.iter().filter(|_| context != Context::Inbound);
+        let own = own.map(|it| (it.resource().name.clone(), Applied::unchanged(it.resource())));
+        adds.chain(own).collect()
     }
 }
 

@@ -75,7 +75,7 @@ fn patches(list: &str) -> (Patches, Vec<String>) {
     let decode::Outcome::Object(object) = decoded.outcome else { panic!("{text}: {:?}", decoded.problems) };
     let Spec::EnvoyFilter(filter) = &object.spec else { panic!("an EnvoyFilter") };
     let (patches, problems) = Patch::all(&object.key, filter);
-    (Patches::new(patches, BTreeMap::new()), problems.iter().map(ToString::to_string).collect())
+    (Patches::new(patches, vec![], BTreeMap::new()), problems.iter().map(ToString::to_string).collect())
 }
 
 struct Shown {
@@ -473,7 +473,8 @@ fn gateways_routes_are_found_by_port_and_gateway() {
     let (patches, _) = patches(
         "{applyTo: ROUTE_CONFIGURATION, match: {context: GATEWAY, routeConfiguration: {portNumber: 443, portName: https-a, gateway: ns/gw}}, patch: {operation: MERGE, value: {max_direct_response_body_size_bytes: 9}}}",
     );
-    let services = Patches::new(patches.all().cloned().collect(), [(8443, [443].into())].into());
+    let services =
+        Patches::new(patches.of.values().flatten().cloned().collect(), vec![], [(8443, [443].into())].into());
     for (name, found) in [
         ("https.8443.https-a.gw.ns", [false, true]),
         ("https.443.https-a.gw.ns", [true, true]),
@@ -540,8 +541,12 @@ fn proxies_are_told_apart_by_version_and_metadata() {
         let (patches, _) =
             patches(&format!("{{applyTo: CLUSTER, match: {{proxy: {proxy}}}, patch: {{operation: REMOVE}}}}"));
         let client = Client { version: Some("1.31.0"), metadata: &metadata };
-        assert_eq!(patches.all().all(|it| it.selects(client)), selected, "{proxy}");
+        assert_eq!(patches.of.values().flatten().all(|it| it.selects(client)), selected, "{proxy}");
         let unknown = Client { version: None, ..client };
-        assert_eq!(patches.all().all(|it| it.selects(unknown)), selected && !proxy.contains("Version"), "{proxy}");
+        assert_eq!(
+            patches.of.values().flatten().all(|it| it.selects(unknown)),
+            selected && !proxy.contains("Version"),
+            "{proxy}"
+        );
     }
 }

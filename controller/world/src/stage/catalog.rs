@@ -2,6 +2,7 @@
 
 use crate::catalog::{self, Groups, Rules};
 use crate::envoy_filter::{self, Compiled};
+use crate::extension;
 use crate::key::RuleKey;
 use crate::outbound::{self};
 use crate::proxy_config;
@@ -32,6 +33,8 @@ pub(crate) struct Catalog {
     /// By namespace, of ProxyConfigs.
     pub(crate) passed_over: Table<Arc<str>, Vec<Problem>>,
     pub(crate) trust: Table<(), Layer>,
+    pub(crate) extensions: Table<ObjectKey, extension::Compiled>,
+    pub(crate) extensions_by_namespace: Groups<Arc<str>, ObjectKey>,
     localities: Table<ObjectKey, Arc<Locality>>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
     pods_by_namespace: Groups<Arc<str>, ObjectKey>,
@@ -71,6 +74,8 @@ impl Catalog {
             proxy_configs_by_namespace: c.table("proxy_configs_by_namespace"),
             passed_over: c.table("passed_over"),
             trust: c.table("trust"),
+            extensions: c.table("extensions"),
+            extensions_by_namespace: c.table("extensions_by_namespace"),
             entries_by_service: c.table("entries_by_service"),
             aliases_by_target: c.table("aliases_by_target"),
             slices_by_service: c.table("slices_by_service"),
@@ -124,6 +129,11 @@ impl Catalog {
         c.group(&mut self.filters_by_namespace, &i.envoy_filters, |key, _| vec![key.namespace.clone()]);
         let filters = keys_from(&i.envoy_filters, |key, _| [key.clone()]);
         c.derive(&mut self.patches, &[&filters], &i.envoy_filters, envoy_filter::compiled);
+        let own = keys_from(&i.traffic_extensions, |key, _| [key.clone()]);
+        let plugins = keys_from(&i.wasm_plugins, |key, _| [key.clone()]);
+        let from = (&i.traffic_extensions, &i.wasm_plugins);
+        c.derive(&mut self.extensions, &[&own, &plugins], from, extension::compiled);
+        c.group(&mut self.extensions_by_namespace, &self.extensions, |key, _| vec![key.namespace.clone()]);
     }
 
     fn commit_proxy_configs(&mut self, c: &mut Commit, i: &Inputs) {
@@ -227,6 +237,8 @@ impl Catalog {
             &self.proxy_configs_by_namespace,
             &self.passed_over,
             &self.trust,
+            &self.extensions,
+            &self.extensions_by_namespace,
             &self.entries_by_service,
             &self.aliases_by_target,
             &self.slices_by_service,

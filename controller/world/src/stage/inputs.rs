@@ -3,7 +3,7 @@
 use crate::catalog::{Mesh, Objects};
 use crate::input::{Batch, Sorted, Stored};
 use crds::mesh_config::MeshConfig;
-use crds::{Kind, Object, ObjectKey, Spec, kube, networking as n, security as s};
+use crds::{Kind, Object, ObjectKey, Spec, extensions as x, kube, networking as n, security as s};
 use model::{Allocation, Allocator, Proxy};
 use std::collections::BTreeMap;
 use tables::{Commit, Dump, Table};
@@ -23,7 +23,9 @@ pub(crate) struct Inputs {
     pub(crate) services: Objects<kube::Service>,
     pub(crate) sidecars: Objects<n::Sidecar>,
     pub(crate) slices: Objects<kube::EndpointSlice>,
+    pub(crate) traffic_extensions: Objects<x::TrafficExtension>,
     pub(crate) virtual_services: Objects<n::VirtualService>,
+    pub(crate) wasm_plugins: Objects<x::WasmPlugin>,
     pub(crate) workload_entries: Objects<n::WorkloadEntry>,
     pub(crate) workload_groups: Objects<n::WorkloadGroup>,
     pub(crate) proxies: Table<ConnectionId, Proxy>,
@@ -50,7 +52,9 @@ impl Inputs {
             services: c.table("kube_services"),
             sidecars: c.table("sidecars"),
             slices: c.table("endpoint_slices"),
+            traffic_extensions: c.table("traffic_extensions"),
             virtual_services: c.table("virtual_services"),
+            wasm_plugins: c.table("wasm_plugins"),
             workload_entries: c.table("workload_entries"),
             workload_groups: c.table("workload_groups"),
             proxies: c.table("proxies"),
@@ -85,7 +89,9 @@ impl Inputs {
         c.input(&mut self.services, take(&mut sorted.services));
         c.input(&mut self.sidecars, take(&mut sorted.sidecars));
         c.input(&mut self.slices, take(&mut sorted.slices));
+        c.input(&mut self.traffic_extensions, take(&mut sorted.traffic_extensions));
         c.input(&mut self.virtual_services, take(&mut sorted.virtual_services));
+        c.input(&mut self.wasm_plugins, take(&mut sorted.wasm_plugins));
         c.input(&mut self.workload_entries, take(&mut sorted.workload_entries));
         c.input(&mut self.workload_groups, take(&mut sorted.workload_groups));
         c.input(&mut self.proxies, proxies);
@@ -113,7 +119,9 @@ impl Inputs {
             Kind::Service => one(&self.services, key, Spec::Service),
             Kind::ServiceEntry => one(&self.service_entries, key, Spec::ServiceEntry),
             Kind::Sidecar => one(&self.sidecars, key, |it| Spec::Sidecar(Box::new(it))),
+            Kind::TrafficExtension => one(&self.traffic_extensions, key, |it| Spec::TrafficExtension(Box::new(it))),
             Kind::VirtualService => one(&self.virtual_services, key, Spec::VirtualService),
+            Kind::WasmPlugin => one(&self.wasm_plugins, key, |it| Spec::WasmPlugin(Box::new(it))),
             Kind::WorkloadEntry => one(&self.workload_entries, key, Spec::WorkloadEntry),
             Kind::WorkloadGroup => one(&self.workload_groups, key, |it| Spec::WorkloadGroup(Box::new(it))),
             Kind::ConfigMap | Kind::Deployment | Kind::Unread(_) => None,
@@ -122,7 +130,7 @@ impl Inputs {
 
     /// Everything, one object at a time.
     pub(crate) fn batch(&self) -> Batch {
-        let tables: [Vec<ObjectKey>; 15] = [
+        let tables: [Vec<ObjectKey>; 17] = [
             keys(&self.destination_rules),
             keys(&self.envoy_filters),
             keys(&self.gateways),
@@ -135,7 +143,9 @@ impl Inputs {
             keys(&self.services),
             keys(&self.sidecars),
             keys(&self.slices),
+            keys(&self.traffic_extensions),
             keys(&self.virtual_services),
+            keys(&self.wasm_plugins),
             keys(&self.workload_entries),
             keys(&self.workload_groups),
         ];
@@ -163,7 +173,9 @@ impl Inputs {
             &self.services,
             &self.sidecars,
             &self.slices,
+            &self.traffic_extensions,
             &self.virtual_services,
+            &self.wasm_plugins,
             &self.workload_entries,
             &self.workload_groups,
             &self.proxies,

@@ -86,7 +86,7 @@ impl Scopes {
             (&k.services_by_namespace, &k.services),
             (&i.services, &i.pods),
             &k.policies,
-            (&k.filters_by_namespace, &i.envoy_filters, &k.patches),
+            (&k.filters_by_namespace, &i.envoy_filters, &k.patches, (&k.extensions_by_namespace, &k.extensions)),
             (&k.rules_for_selected, &i.destination_rules),
         );
         c.derive(&mut self.classes, &[&proxies], from, scope::class);

@@ -3,7 +3,6 @@
 use super::super::gateway::{GatewayRoutesInput, virtual_hosts};
 use super::*;
 use model::gateway::{HttpServer, ServerHost};
-use model::{GatewayServer, Protocol};
 
 fn server(gateway: &str, hosts: &[&str], https_redirect: bool) -> HttpServer {
     HttpServer {
