@@ -123,6 +123,13 @@ fn workload() -> Vec<(&'static str, Value)> {
     let no_less_than_0 = json!({"minimum": 0});
     vec![
         (
+            "ProxyConfig",
+            json!({"properties": {
+                "concurrency": {"minimum": 0, "nullable": true},
+                "environmentVariables": {"additionalProperties": {"maxLength": 2048}},
+            }}),
+        ),
+        (
             "ServiceEntry",
             with(
                 json!({
