@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_both_kinds_share() {
         let with = |more: &str| format!("{{lua: {{inlineCode: a}}, {more}}}");
-        let target = "{kind: Gateway, name: g}";
+        let target = "{group: gateway.networking.k8s.io, kind: Gateway, name: g}";
         check(
             "TrafficExtension",
             &[

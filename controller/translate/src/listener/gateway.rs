@@ -96,11 +96,8 @@ fn server_chains<'a>(
     match &server.tls {
         None => tcp_chain(input, server, problems).into_iter().collect(),
         Some(tls) if tls.mode == ServerTlsMode::Passthrough => passthrough_chains(input, server, problems),
-        // Envoy would keep the whole listener back while it waits for them.
-        Some(tls) if tls.needs_credentials() => {
-            problems.push(Problem::new(&server.gateway, field("credentialName"), Reason::NotTranslated));
-            vec![]
-        }
+        // Nobody serves them yet, as validation says: Envoy would keep the whole listener back while it waits.
+        Some(tls) if tls.needs_credentials() => vec![],
         Some(tls) if tls.mode == ServerTlsMode::AutoPassthrough => {
             problems.push(Problem::new(&server.gateway, field("mode"), Reason::NotTranslated));
             vec![]
