@@ -153,12 +153,12 @@ fn remarks_leave_the_object_in_force() {
 
 #[test]
 fn kinds_that_are_not_read_are_counted_or_named() {
-    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: b}\n---\napiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {name: c}\n";
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: b}\n---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: c}\n";
     let (_, outcome) = after(&[&[("x.yaml", text)]]);
     assert_eq!(outcome.skipped, BTreeMap::from([("v1 Secret".into(), 2)]));
     assert_eq!(
         problems(&outcome),
-        ["x.yaml:9: ProxyConfig default/c: not translated by this version of navarch, has no effect"]
+        ["x.yaml:9: Telemetry default/c: not translated by this version of navarch, has no effect"]
     );
 }
 
