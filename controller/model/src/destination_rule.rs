@@ -27,7 +27,8 @@ impl MergedRule {
 }
 
 /// Merges the DestinationRules of one namespace and one host, given oldest first; rules of different visibility, or
-/// for different clients, stay apart; one for selected clients is for those of its namespace (`istio.md` 1.2). A subset that repeats a name is reported and left out.
+/// for different clients, stay apart; one for selected clients is for those of its namespace (`istio.md` 1.2). A subset
+/// that repeats a name is reported and left out.
 pub fn merge(
     rules: &[(&ObjectKey, Age, &DestinationRule)],
     namespace: &Namespace,

@@ -86,7 +86,8 @@ pub(super) fn listener(patch: &Patch, listener: &Listener) -> bool {
     of.port_number == 0 || port(listener) == Some(of.port_number)
 }
 
-fn port(listener: &Listener) -> Option<u32> {
+/// `None`: of a Unix socket.
+pub(crate) fn port(listener: &Listener) -> Option<u32> {
     match listener.address.as_ref()?.address.as_ref()? {
         address::Address::SocketAddress(socket) => match socket.port_specifier.as_ref()? {
             PortSpecifier::PortValue(port) => Some(*port),

@@ -12,6 +12,7 @@ mod patch;
 mod route;
 mod structure;
 
+pub(crate) use matching::port;
 pub use patch::{Client, Patch};
 
 use crate::extension::Extension;

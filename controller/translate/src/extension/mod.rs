@@ -5,7 +5,7 @@
 
 mod wasm;
 
-use crate::envoy_filter::Context;
+use crate::envoy_filter::{Context, port};
 use crate::{message, name};
 use crds::extensions::{Lua, Phase, PluginType, TrafficExtension, TrafficSelector, WorkloadMode};
 use crds::{ObjectKey, Problem, Reason};
@@ -15,13 +15,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use xds::envoy::core::{ExtensionConfigSource, TypedExtensionConfig};
 use xds::envoy::listener::{Filter, FilterChain, filter};
-use xds::envoy::pb::envoy::config::core::v3::{address, data_source::Specifier, socket_address::PortSpecifier};
+use xds::envoy::pb::envoy::config::core::v3::data_source::Specifier;
 use xds::envoy::pb::envoy::extensions::filters::http::{lua::v3 as lua, rbac::v3::Rbac, wasm::v3 as http_wasm};
 use xds::envoy::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, http_filter,
 };
 use xds::envoy::pb::envoy::extensions::filters::network::{rbac::v3 as network_rbac, wasm::v3 as network_wasm};
-use xds::envoy::{Any, DataSource, Listener};
+use xds::envoy::{DataSource, Listener};
 use xds::{Resource, Version};
 
 /// An extension whose filter is Envoy's message already.
@@ -60,13 +60,13 @@ impl Extension {
             (Some(wasm), None) if wasm.is_remote() => return None,
             (Some(wasm), None) if wasm.r#type == PluginType::Network => {
                 let config = network_wasm::Wasm { config: Some(wasm::plugin(owner, wasm)) };
-                (Layer::Network, any(&config), vec![url::<network_wasm::Wasm>(), url::<network_rbac::Rbac>()])
+                (Layer::Network, message::any(&config), vec![url::<network_wasm::Wasm>(), url::<network_rbac::Rbac>()])
             }
             (Some(wasm), None) => {
                 let config = http_wasm::Wasm { config: Some(wasm::plugin(owner, wasm)) };
-                (Layer::Http, any(&config), vec![url::<http_wasm::Wasm>(), url::<Rbac>()])
+                (Layer::Http, message::any(&config), vec![url::<http_wasm::Wasm>(), url::<Rbac>()])
             }
-            (None, Some(code)) => (Layer::Http, any(&script(code)), vec![url::<lua::Lua>()]),
+            (None, Some(code)) => (Layer::Http, message::any(&script(code)), vec![url::<lua::Lua>()]),
             _ => return None,
         };
         let config = TypedExtensionConfig { name: name.clone(), typed_config: Some(config) };
@@ -129,10 +129,6 @@ fn script(Lua { inline_code }: &Lua) -> lua::Lua {
     lua::Lua { default_source_code: Some(code), ..Default::default() }
 }
 
-fn any<M: Message + Name>(message: &M) -> Any {
-    Any { type_url: url::<M>(), value: xds::canonical::encode(message) }
-}
-
 fn url<M: Name>() -> String {
     M::type_url()
 }
@@ -153,16 +149,6 @@ pub(crate) fn apply(listener: &mut Listener, context: Context, extensions: &[Arc
         http_filters(chain, &matching(Layer::Http).collect::<Vec<_>>(), &mut hits);
     }
     hits
-}
-
-fn port(listener: &Listener) -> Option<u32> {
-    match listener.address.as_ref()?.address.as_ref()? {
-        address::Address::SocketAddress(socket) => match socket.port_specifier.as_ref()? {
-            PortSpecifier::PortValue(port) => Some(*port),
-            PortSpecifier::NamedPort(_) => None,
-        },
-        _ => None,
-    }
 }
 
 fn network_filters<'a>(
@@ -202,7 +188,7 @@ fn http_filters(chain: &mut FilterChain, extensions: &[&Arc<Extension>], hits: &
             least = at + 1;
             hits.insert(extension.id.clone());
         }
-        *own = any(&manager);
+        *own = message::any(&manager);
     }
 }
 

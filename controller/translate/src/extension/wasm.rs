@@ -1,6 +1,6 @@
 //! The configuration of a module's virtual machine.
 
-use super::any;
+use crate::message::any;
 use crds::ObjectKey;
 use crds::extensions::{EnvValueSource, FailStrategy, Wasm};
 use serde_json::Value;

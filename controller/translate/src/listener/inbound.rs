@@ -49,7 +49,7 @@ pub fn virtual_inbound(input: &InboundInput<'_>) -> Listener {
     // Ports that a policy names and no service: they are passed through, as the policy says.
     let named = input.security.iter().flat_map(|it| it.ports.keys().copied()).filter(|it| seen.insert(*it));
     let named: Vec<u16> = named.collect();
-    let mode = |port: u16| input.security.map_or(Mode::Disable, |it| it.of_port(port));
+    let mode = |port: u16| mode_of(input.security, port);
     let of_others = input.security.map_or(Mode::Disable, |it| it.mode);
     let inspected = |it: Mode| it != Mode::Disable;
     let takes_tls = |it: &InboundPort<'_>| inspected(mode(it.port)) || it.tls.is_some();
@@ -89,7 +89,7 @@ pub fn inbound(bind: &str, port: &InboundPort<'_>, security: Option<&EffectiveMo
     let address =
         Bind::parse(bind).map_or_else(|| message::socket_address(bind, port.port), |it| it.address(port.port));
     let chains = port_chains(bind, port, security, mesh);
-    let mode = security.map_or(Mode::Disable, |it| it.of_port(port.port));
+    let mode = mode_of(security, port.port);
     let tls = (mode != Mode::Disable || port.tls.is_some()).then(|| inspector::tls(&BTreeSet::new()));
     Listener {
         name: name::Listener { bind, port: port.port }.to_string(),
@@ -98,6 +98,10 @@ pub fn inbound(bind: &str, port: &InboundPort<'_>, security: Option<&EffectiveMo
         filter_chains: chains,
         ..frame(mesh)
     }
+}
+
+fn mode_of(security: Option<&EffectiveModes>, port: u16) -> Mode {
+    security.map_or(Mode::Disable, |it| it.of_port(port))
 }
 
 fn frame(mesh: &MeshConfig) -> Listener {
@@ -165,7 +169,7 @@ fn port_chains(
     mesh: &MeshConfig,
 ) -> Vec<FilterChain> {
     let chain_name = name::Listener { bind, port: port.port }.to_string();
-    let mode = security.map_or(Mode::Disable, |it| it.of_port(port.port));
+    let mode = mode_of(security, port.port);
     let certificates = if security.is_some() { Certificates::Workload } else { Certificates::None };
     let alpn = if port.protocol.is_http() { tls::ALPN_OF_HTTP_SERVERS } else { &[] };
     let own = port.tls.filter(|_| mode == Mode::Disable);

@@ -5,6 +5,7 @@
 //! `kubernetes://NAME-cacert`.
 
 use super::{Certificates, secret};
+use crate::message;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
@@ -89,13 +90,6 @@ fn resource_name(credential: &str) -> String {
 /// Envoy does not wait for it for ever, as it does for its own certificate: one that is not there costs its cluster or
 /// its filter chain, and not all the others.
 fn of_control_plane(name: &str) -> tls::SdsSecretConfig {
-    let ads = core::config_source::ConfigSourceSpecifier::Ads(core::AggregatedConfigSource::default());
-    tls::SdsSecretConfig {
-        name: name.to_owned(),
-        sds_config: Some(core::ConfigSource {
-            config_source_specifier: Some(ads),
-            resource_api_version: core::ApiVersion::V3.into(),
-            ..Default::default()
-        }),
-    }
+    let source = core::ConfigSource { initial_fetch_timeout: None, ..message::ads() };
+    tls::SdsSecretConfig { name: name.to_owned(), sds_config: Some(source) }
 }
